@@ -1,0 +1,1 @@
+"""Explains the model that is deployed: the `.onnx` file itself."""

@@ -1,0 +1,125 @@
+"""A node as a rule sees it: inputs, outputs and attributes by the operator page's own names."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from onnxsal.graph.builder import Op
+from onnxsal.graph.types import HALVES, constant, static_shape
+
+
+class NodeView:
+    """One primal node, read by formal names: `node.X`, `node.W`, `node.Y`, `node.attrs["strides"]`.
+
+    Half-precision values come as float32 (a Cast stands in the graph, if a rule uses them): small
+    gradients vanish in float16. An optional input that is absent is None.
+    """
+
+    def __init__(
+        self, op: Op, node: ir.Node, cotangents: Sequence[ir.Value | None] = (), *, keep_half: bool = False
+    ) -> None:
+        """See `node`, whose outputs have the given cotangents, through `op`."""
+        self._op = op
+        self._node = node
+        self._cotangents = cotangents
+        self._keep_half = keep_half
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        try:
+            self._schema: onnx.defs.OpSchema | None = onnx.defs.get_schema(
+                node.op_type, op.opset if not domain else 1, domain
+            )
+        except onnx.defs.SchemaError:
+            self._schema = None
+
+    @property
+    def op_type(self) -> str:
+        """The operator."""
+        return self._node.op_type
+
+    @property
+    def name(self) -> str:
+        """The node's name, or that of its first output."""
+        return self._node.name or self._node.outputs[0].name or ""
+
+    @cached_property
+    def attrs(self) -> Mapping[str, Any]:
+        """Attributes as Python values, defaults filled in; usable as keyword arguments of `op`."""
+        defaults = self._schema.attributes.items() if self._schema else ()
+        values = {k: onnx.helper.get_attribute_value(a.default_value) for k, a in defaults if a.default_value.name}
+        values = {k: v.decode() if isinstance(v, bytes) else v for k, v in values.items()}
+        return values | {k: _plain(a.value) for k, a in self._node.attributes.items()}
+
+    @property
+    def inputs(self) -> list[ir.Value | None]:
+        """All inputs, in order."""
+        return [self._compute(v) for v in self._node.inputs]
+
+    @property
+    def outputs(self) -> list[ir.Value]:
+        """All outputs, in order."""
+        return [v for v in map(self._compute, self._node.outputs) if v is not None]
+
+    def formal(self, index: int) -> str:
+        """Return the formal name of input `index`."""
+        return formal_name(self._schema, index)
+
+    def has(self, formal: str) -> bool:
+        """Tell whether an input or output is there and used."""
+        return self._find(formal) is not None
+
+    def const(self, formal: str) -> np.ndarray | None:
+        """Return the array of a constant input, or None where it is absent or known at run time only."""
+        return constant(self._find(formal))
+
+    def shape(self, formal: str) -> tuple[int, ...] | None:
+        """Return the shape of an input or output if all of it is known, else None."""
+        value = self._find(formal)
+        return None if value is None else static_shape(value)
+
+    def g(self, formal: str) -> ir.Value | None:
+        """Return the cotangent of an output by its formal name; None if none arrives."""
+        names = [p.name for p in self._schema.outputs] if self._schema else []
+        index = names.index(formal)
+        return self._cotangents[index] if index < len(self._cotangents) else None
+
+    def __getattr__(self, formal: str) -> ir.Value | None:
+        """Return an input or output by its formal name; None if it is absent."""
+        if formal.startswith("__"):
+            raise AttributeError(formal)
+        return self._compute(self._find(formal))
+
+    def _find(self, formal: str) -> ir.Value | None:
+        schema = self._schema
+        if schema is None:
+            raise AttributeError(f"{self.op_type} has no schema, so no {formal!r}: use `inputs` and `outputs`")
+        for parameters, values in ((schema.inputs, self._node.inputs), (schema.outputs, self._node.outputs)):
+            for index, parameter in enumerate(parameters):
+                if parameter.name == formal:
+                    return values[index] if index < len(values) and _used(values[index]) else None
+        names = [p.name for p in schema.inputs], [p.name for p in schema.outputs]
+        raise AttributeError(f"{self.op_type} has no {formal!r}; its inputs are {names[0]}, its outputs {names[1]}")
+
+    def _compute(self, value: ir.Value | None) -> ir.Value | None:
+        """Return the value in the type that gradients are computed in."""
+        if value is None or self._keep_half or value.dtype not in HALVES:
+            return value
+        return self._op.cast(value, ir.DataType.FLOAT)
+
+
+def formal_name(schema: onnx.defs.OpSchema | None, index: int) -> str:
+    """Return the formal name of input `index`; without a schema inputs are called by their number."""
+    if schema is None or not schema.inputs:
+        return str(index)
+    return schema.inputs[min(index, len(schema.inputs) - 1)].name
+
+
+def _used(value: ir.Value | None) -> bool:
+    return value is not None and value.name != ""
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

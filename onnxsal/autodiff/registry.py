@@ -1,0 +1,105 @@
+"""Rule books: which rule emits the cotangent of which operator input.
+
+An entry is in one of three states: a rule; declared zero; absent. Absent is an error when a gradient
+has to pass, so silence never means zero.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import onnx
+import onnx_ir as ir
+
+if TYPE_CHECKING:
+    from onnxsal.autodiff.node import NodeView
+    from onnxsal.graph.builder import Op
+
+Key = tuple[str, str, str]  # domain, operator, formal input
+Cotangents = ir.Value | None | Sequence[ir.Value | None]
+Rule = Callable[["Op", "NodeView", ir.Value], Cotangents]
+
+
+def _zero(op: "Op", node: "NodeView", g: ir.Value) -> None:
+    """Return no cotangent: the derivative is zero wherever it exists."""
+
+
+ZERO: Rule = _zero
+
+
+class RuleBook:
+    """A table `(domain, operator, formal input) → rule`, perhaps laid over another one.
+
+    A rule is a function `(op, node, g)` that emits the cotangent of one input, given the cotangent `g`
+    of the operator's output. For a variadic input it returns one cotangent per value; for an operator
+    with a variadic output, `g` is a tuple with None where no cotangent arrives. Rules do not think of
+    broadcasting, accumulation or pruning: the walk does.
+
+    Attributes:
+        name: What the gradients are called: `grad` under the standard book.
+    """
+
+    def __init__(self, name: str, under: "RuleBook | None" = None) -> None:
+        """Start an empty book; what it does not have is looked up in `under`."""
+        self.name = name
+        self._under = under
+        self._rules: dict[Key, Rule] = {}
+
+    def overlay(self, name: str) -> "RuleBook":
+        """Return an empty book laid over this one."""
+        return RuleBook(name, under=self)
+
+    def rule(self, op_type: str, *, wrt: str, domain: str = "") -> Callable[[Rule], Rule]:
+        """Register the decorated function for one input of an operator.
+
+        Raises:
+            ValueError: The operator has no input of that name, or there is a rule already.
+        """
+        _check_formal(op_type, wrt, domain)
+
+        def register(function: Rule) -> Rule:
+            key = (domain, op_type, wrt)
+            if key in self._rules:
+                raise ValueError(f"the rule book {self.name!r} has a rule for input {wrt!r} of {op_type} already")
+            self._rules[key] = function
+            return function
+
+        return register
+
+    def zero(self, op_type: str, *wrt: str, domain: str = "") -> None:
+        """Declare that an operator's inputs (all of them, unless named) get a zero cotangent."""
+        for formal in wrt or [p.name for p in onnx.defs.get_schema(op_type, domain).inputs]:
+            self.rule(op_type, wrt=formal, domain=domain)(ZERO)
+
+    def lookup(self, domain: str, op_type: str, formal: str) -> Rule | None:
+        """Return the rule for an operator's input, `ZERO`, or None where nothing is known."""
+        domain = "" if domain == "ai.onnx" else domain
+        rule = self._rules.get((domain, op_type, formal))
+        if rule is None and self._under is not None:
+            return self._under.lookup(domain, op_type, formal)
+        return rule
+
+    def overrides(self) -> set[tuple[str, str]]:
+        """Return the operators `(domain, op_type)` that this book itself has rules for."""
+        return {(domain, op_type) for domain, op_type, _ in self._rules}
+
+    def __iter__(self) -> Iterator[Key]:
+        """Iterate over the keys of this book, without those of the one under it."""
+        return iter(self._rules)
+
+
+STANDARD = RuleBook("grad")
+"""The true derivative."""
+
+vjp = STANDARD.rule
+declare_zero = STANDARD.zero
+
+
+def _check_formal(op_type: str, wrt: str, domain: str) -> None:
+    try:
+        inputs = [p.name for p in onnx.defs.get_schema(op_type, domain).inputs]
+    except onnx.defs.SchemaError:
+        if domain:  # a custom operator has no schema; its inputs are what its rule calls them
+            return
+        raise ValueError(f"ai.onnx has no operator {op_type!r}") from None
+    if wrt not in inputs:
+        raise ValueError(f"{op_type} has no input {wrt!r}; its inputs are {inputs}")

@@ -1,0 +1,124 @@
+"""`vjp`: from a model to the model that also computes its vector-Jacobian products."""
+
+from collections.abc import Sequence
+
+import onnx
+import onnx_ir as ir
+
+from onnxsal.autodiff.backward import differentiate
+from onnxsal.autodiff.registry import STANDARD, RuleBook
+from onnxsal.errors import LayerError, OnnxsalError
+from onnxsal.graph.builder import Op
+from onnxsal.graph.canonical import canonicalise, opset_of
+from onnxsal.graph.find import find_value
+from onnxsal.graph.prune import prune
+from onnxsal.graph.types import HALVES, is_float
+
+
+def vjp(
+    model: ir.Model | onnx.ModelProto,
+    *,
+    of: str | Sequence[str],
+    wrt: str | Sequence[str],
+    rules: RuleBook = STANDARD,
+    keep_half: bool = False,
+) -> ir.Model:
+    """Return a model that computes, beside its outputs, the cotangents of `wrt` given those of `of`.
+
+    The result has the original inputs and outputs; an input `cotangent_<of>` per `of`, with that
+    value's shape; an output `grad_<wrt>` per `wrt`, with that value's shape, zero where nothing
+    depends on it. What is added uses standard operators only. The IR version stays; the opset becomes
+    21 unless the model needs a later one. Weights are shared with `model`, not copied.
+
+    Args:
+        model: Any ONNX model; it is left as it is.
+        of: Names of float values: inputs, outputs or intermediate ones.
+        wrt: Names of float values.
+        rules: The rule book; `STANDARD` is the true derivative.
+        keep_half: Compute the gradients of float16 and bfloat16 values in their own type. They are
+            computed, and handed in and out, in float32 otherwise, since small ones vanish in float16.
+
+    Raises:
+        LayerError: A name is not in the model, or is not a float value.
+        MissingRule: Operators on the way have no rule.
+    """
+    if isinstance(model, onnx.ModelProto):
+        model = ir.from_proto(model)
+    sources, targets = _names(of), _names(wrt)
+    result = canonicalise(model)
+    graph = result.graph
+    values = {name: _float_value(graph, name) for name in [*sources, *targets]}
+    op = Op(graph, opset_of(result), result.ir_version)
+    seeds = {values[name]: _cotangent_input(graph, values[name], keep_half) for name in sources}
+    gradients = differentiate(op, seeds, [values[name] for name in targets], rules, keep_half=keep_half)
+    for name, g in zip(targets, gradients, strict=True):
+        _expose(op, values[name], g, f"grad_{name}", keep_half)
+    _settle_constants(model, graph)
+    prune(result)
+    return result
+
+
+def _names(names: str | Sequence[str]) -> list[str]:
+    return list(dict.fromkeys([names] if isinstance(names, str) else names))
+
+
+def _float_value(graph: ir.Graph, name: str) -> ir.Value:
+    value = find_value(graph, name)
+    if not is_float(value):
+        raise LayerError(f"{name!r} is of type {value.type}, which has no gradient: name a float value")
+    return value
+
+
+def _gradient_type(value: ir.Value, keep_half: bool) -> ir.DataType:
+    assert value.dtype is not None
+    return ir.DataType.FLOAT if value.dtype in HALVES and not keep_half else value.dtype
+
+
+def _cotangent_input(graph: ir.Graph, value: ir.Value, keep_half: bool) -> ir.Value:
+    name = f"cotangent_{value.name}"
+    _check_free(graph, name)
+    made = ir.Value(name=name, type=ir.TensorType(_gradient_type(value, keep_half)), shape=value.shape)
+    graph.inputs.append(made)
+    return made
+
+
+def _expose(op: Op, value: ir.Value, g: ir.Value | None, name: str, keep_half: bool) -> None:
+    """Make a cotangent the graph output `name`."""
+    _check_free(op.graph, name)
+    dtype = _gradient_type(value, keep_half)
+    zeros = op.Expand(op.const(0.0, dtype), op.shape(value)) if g is None else g
+    # Its own node: one value may be the gradient of two, or a graph input.
+    output = _identity(op, zeros, name)
+    output.type, output.shape = ir.TensorType(dtype), value.shape
+    op.graph.outputs.append(output)
+
+
+def _identity(op: Op, value: ir.Value, name: str) -> ir.Value:
+    output = ir.Value(name=name)
+    op.graph.append(ir.Node("", "Identity", [value], outputs=[output], name=name))
+    return output
+
+
+def _check_free(graph: ir.Graph, name: str) -> None:
+    if any(v.name == name for v in [*graph.inputs, *graph.outputs]):
+        raise OnnxsalError(
+            f"the model has an input or output {name!r} already, which is where the result would go: rename it"
+        )
+    for node in ir.traversal.RecursiveGraphIterator(graph):
+        for value in node.outputs:
+            if value.name == name:
+                value.name = f"{name}_of_model"
+
+
+def _settle_constants(source: ir.Model, graph: ir.Graph) -> None:
+    """Up to IR 3 every initializer must be an input too: write new constants as nodes there."""
+    if source.ir_version is None or source.ir_version >= 4:
+        return
+    for name, value in list(graph.initializers.items()):
+        if value.is_graph_input() or value.const_value is None:
+            continue
+        del graph.initializers[name]
+        node = ir.Node("", "Constant", [], [ir.AttrTensor("value", value.const_value)], num_outputs=1, name=name)
+        ir.convenience.replace_all_uses_with(value, node.outputs[0])
+        node.outputs[0].name = name
+        graph.insert_before(graph[0], node)

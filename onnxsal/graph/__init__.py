@@ -1,0 +1,1 @@
+"""ONNX surgery on onnx_ir: build, canonicalise, infer shapes, expose, prune."""

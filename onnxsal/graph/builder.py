@@ -1,0 +1,232 @@
+"""Write nodes as ordinary calls: `op.Conv(x, w, strides=[2, 2])`.
+
+The builder appends to one graph. It knows type and shape of each value it makes at once (rules ask
+for them), hands out the same value for the same expression twice, and names what it adds after what
+it belongs to, so that the graph can be read in a viewer.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.shape_inference
+import onnx_ir as ir
+
+from onnxsal.graph.types import annotate, constant, dims, static_shape, type_proto
+
+# Integer constants up to this many elements (shapes, axes, pads) take part in shape inference.
+SMALL = 64
+
+
+class Op:
+    """Emits nodes at the end of a graph.
+
+    Calls take the operator's inputs in order, or by formal name; whatever else is named is an
+    attribute. Numbers, lists and arrays stand for constants; their type is that of the other
+    inputs of the same type variable. `outputs=2` asks for more than the first output.
+
+    Attributes:
+        graph: The graph written to.
+        opset: Version of `ai.onnx` to write.
+    """
+
+    def __init__(self, graph: ir.Graph, opset: int, ir_version: int = 10) -> None:
+        """Start to write at the end of `graph`."""
+        self.graph = graph
+        self.opset = opset
+        self._ir_version = ir_version
+        self._scope = "onnxsal"
+        self._memo: dict[Any, Any] = {}
+        self._names = {v.name for v in _all_values(graph)}
+        self._counts: dict[str, int] = {}
+
+    def __getattr__(self, op_type: str) -> Callable[..., Any]:
+        """Return what emits a node of `op_type`."""
+        if not op_type[0].isupper():
+            raise AttributeError(op_type)
+        return partial(self.emit, op_type)
+
+    @contextmanager
+    def scope(self, name: str) -> Iterator[None]:
+        """Name what is emitted within after `name`."""
+        outer, self._scope = self._scope, name
+        try:
+            yield
+        finally:
+            self._scope = outer
+
+    # ----- Nodes -----
+
+    def emit(self, op_type: str, *args: Any, outputs: int = 1, **named: Any) -> Any:
+        """Append a node and return its output, or a tuple of them if `outputs` is above 1."""
+        schema = onnx.defs.get_schema(op_type, self.opset, "")
+        inputs, attributes = self._bind(schema, args, named)
+        key = (op_type, outputs, tuple(id(v) for v in inputs), _frozen(attributes))
+        if key not in self._memo:
+            self._memo[key] = self._append(schema, inputs, attributes, outputs)
+        made: tuple[ir.Value, ...] = self._memo[key]
+        return made[0] if outputs == 1 else made
+
+    def _bind(
+        self, schema: onnx.defs.OpSchema, args: Sequence[Any], named: dict[str, Any]
+    ) -> tuple[list[ir.Value | None], dict[str, Any]]:
+        """Sort arguments into inputs, in the schema's order, and attributes."""
+        formals = [p.name for p in schema.inputs]
+        given: list[Any] = list(args)
+        for name in [n for n in named if n in formals and n not in schema.attributes]:
+            at = formals.index(name)
+            given += [None] * (at + 1 - len(given))
+            given[at] = named.pop(name)
+        while given and given[-1] is None:
+            given.pop()
+        types = {}
+        for i, value in enumerate(given):
+            if isinstance(value, ir.Value):
+                types.setdefault(_formal(schema, i).type_str, value.dtype)
+        inputs = [self._as_value(v, types.get(_formal(schema, i).type_str)) for i, v in enumerate(given)]
+        return inputs, {k: v for k, v in named.items() if v is not None}
+
+    def _as_value(self, value: Any, dtype: ir.DataType | None) -> ir.Value | None:
+        if value is None or isinstance(value, ir.Value):
+            return value
+        return self.const(value, dtype)
+
+    def _append(
+        self, schema: onnx.defs.OpSchema, inputs: list[ir.Value | None], attributes: dict[str, Any], outputs: int
+    ) -> tuple[ir.Value, ...]:
+        name = self.fresh(f"{self._scope}/{schema.name}")
+        results = [ir.Value(name=name if i == 0 else self.fresh(f"{name}_{i}")) for i in range(outputs)]
+        attrs = ir.convenience.convert_attributes(attributes)
+        node = ir.Node("", schema.name, inputs, attrs, outputs=results, name=name)
+        self.graph.append(node)
+        self._infer(schema, node)
+        return tuple(results)
+
+    def _infer(self, schema: onnx.defs.OpSchema, node: ir.Node) -> None:
+        """Give the new node's outputs their type and shape, by ONNX's own inference."""
+        known = [v for v in node.inputs if v is not None]
+        data = {v.name: _tensor_proto(v) for v in known if _is_small_int(v)}
+        try:
+            found = onnx.shape_inference.infer_node_outputs(
+                schema,
+                ir.serde.serialize_node(node),
+                {v.name: type_proto(v) for v in known},
+                data,
+                opset_imports=[onnx.helper.make_opsetid("", self.opset)],
+                ir_version=self._ir_version,
+            )
+        except onnx.shape_inference.InferenceError as error:
+            raise AssertionError(f"{node.op_type} {node.name!r} is ill-formed: {error}; inputs {known}") from error
+        for value in node.outputs:
+            if value.name in found:
+                annotate(value, found[value.name])
+
+    # ----- Constants -----
+
+    def const(self, value: Any, dtype: ir.DataType | None = None) -> ir.Value:
+        """Return an initializer that holds `value`; integers are int64, numbers float32, unless `dtype` says."""
+        array = np.asarray(value)
+        if dtype is None:
+            dtype = ir.DataType.INT64 if array.dtype.kind in "iu" or array.size == 0 else None
+            dtype = dtype or (ir.DataType.BOOL if array.dtype.kind == "b" else ir.DataType.FLOAT)
+        array = array.astype(dtype.numpy())
+        key = ("const", dtype, array.shape, array.tobytes())
+        if key not in self._memo:
+            tensor = ir.Tensor(array, dtype=dtype, name=self.fresh("onnxsal/const"))
+            made = ir.Value(
+                name=tensor.name, const_value=tensor, type=ir.TensorType(dtype), shape=ir.Shape(array.shape)
+            )
+            self.graph.register_initializer(made)
+            self._memo[key] = made
+        made = self._memo[key]
+        return made
+
+    def scalar(self, value: float, *, like: ir.Value) -> ir.Value:
+        """Return a rank-0 constant of the type of `like`."""
+        return self.const(value, like.dtype)
+
+    # ----- Shapes -----
+
+    def shape(self, value: ir.Value) -> ir.Value:
+        """Return the shape as int64 (rank,): a constant where it is known."""
+        known = static_shape(value)
+        return self.const(np.array(known, np.int64)) if known is not None else self.Shape(value)
+
+    def dim(self, value: ir.Value, axis: int) -> ir.Value:
+        """Return one dimension as int64 (1,): a constant where it is known."""
+        axis %= rank(value)
+        size = (dims(value) or ())[axis]
+        return self.const([size]) if isinstance(size, int) else self.Shape(value, start=axis, end=axis + 1)
+
+    def zeros_like(self, value: ir.Value) -> ir.Value:
+        """Return zeros of the shape and type of `value`."""
+        return self.Expand(self.scalar(0, like=value), self.shape(value))
+
+    def reshape_like(self, value: ir.Value, other: ir.Value) -> ir.Value:
+        """Return `value` in the shape of `other`, which has as many elements."""
+        shape = dims(other)
+        unknown = [d for d in shape if not isinstance(d, int)] if shape is not None else [None, None]
+        if shape is not None and len(unknown) <= 1 and 0 not in shape:
+            target = self.const(np.array([d if isinstance(d, int) else -1 for d in shape], np.int64))
+        else:
+            target = self.Shape(other)
+        # allowzero: a dimension of zero means zero, not "as before".
+        return self.Reshape(value, target, allowzero=1 if shape is None or 0 in shape else None)
+
+    def cast(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
+        """Return `value` as `dtype`; itself if it is that already."""
+        return value if value.dtype == dtype else self.Cast(value, to=dtype)
+
+    # ----- Names -----
+
+    def fresh(self, name: str) -> str:
+        """Return `name`, with a number behind it if the graph has it already."""
+        while name in self._names:
+            self._counts[name] = self._counts.get(name, 0) + 1
+            candidate = f"{name}_{self._counts[name]}"
+            if candidate not in self._names:
+                name = candidate
+        self._names.add(name)
+        return name
+
+    def rename(self, value: ir.Value, name: str) -> ir.Value:
+        """Give a value that the builder made a name of its own, `name` if nobody has it."""
+        value.name = self.fresh(name)
+        return value
+
+
+def rank(value: ir.Value) -> int:
+    """Return the number of axes of a value, which the canonical form guarantees to be known."""
+    assert value.shape is not None, f"the rank of {value.name!r} is not known"
+    return len(value.shape)
+
+
+def _formal(schema: onnx.defs.OpSchema, index: int) -> Any:
+    """Return the schema's parameter for input `index`; the last is repeated where it is variadic."""
+    return schema.inputs[min(index, len(schema.inputs) - 1)]
+
+
+def _frozen(attributes: dict[str, Any]) -> Any:
+    return tuple(sorted((k, repr(v)) for k, v in attributes.items()))
+
+
+def _is_small_int(value: ir.Value) -> bool:
+    if value.const_value is None or value.dtype not in (ir.DataType.INT64, ir.DataType.INT32):
+        return False
+    return value.const_value.size <= SMALL
+
+
+def _tensor_proto(value: ir.Value) -> onnx.TensorProto:
+    array = constant(value)
+    assert array is not None
+    return onnx.numpy_helper.from_array(array, value.name)
+
+
+def _all_values(graph: ir.Graph) -> Iterator[ir.Value]:
+    yield from graph.inputs
+    yield from graph.initializers.values()
+    for node in ir.traversal.RecursiveGraphIterator(graph):
+        yield from node.outputs

@@ -1,0 +1,211 @@
+"""Bring a model into canonical form: the one spelling that everything above may rely on.
+
+1. Model-local functions are inlined.
+2. Constants are initializers, never nodes; no Identity stands between an initializer and its readers.
+3. One opset: 21, or the model's own where it is later and something in it needs that.
+4. Convolutions and poolings say their geometry: `kernel_shape`, `strides`, `dilations`, `pads`, `group`.
+5. Types and shapes are inferred afresh; what the file claims about inner values is not believed.
+
+Names of values stay, so that what the user calls a layer is still there.
+"""
+
+from collections.abc import Callable
+
+import onnx
+import onnx.shape_inference
+import onnx.version_converter
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from onnxsal.errors import ModelError, UnsupportedModel
+from onnxsal.graph.geometry import spell_out_geometry
+from onnxsal.graph.types import dims
+
+# CUDA has no ConvTranspose, MaxPool or GlobalAveragePool kernel at opset 22 (OperatorKernels.md), and the
+# browser's runtime is a release behind; 21 is the last that runs everywhere.
+OPSET = 21
+LATEST_OPSET = 26  # what ONNX Runtime 1.31 accepts
+BIG = 1024  # bytes; larger initializers stay out of what passes through ONNX's C++ functions
+
+
+def canonicalise(model: ir.Model) -> ir.Model:
+    """Return a copy of `model` in canonical form. Weights are shared with the original, not copied.
+
+    Raises:
+        UnsupportedModel: The opset is outside 7 to 26, or the model cannot be brought to opset 21.
+    """
+    model = model.clone()
+    _check_opset(model)
+    for graph in model.graphs():
+        _forget_shapes(graph)
+    _name_unknown_dims(model.graph)
+    if model.functions:
+        common.InlinePass()(model)
+    model = to_opset(model)
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    _bypass_identity_on_initializers(model.graph)
+    infer_shapes(model)
+    spell_out_geometry(model.graph)
+    return model
+
+
+def opset_of(model: ir.Model) -> int:
+    """Return the version of `ai.onnx` that the model imports."""
+    version = model.opset_imports.get("", model.opset_imports.get("ai.onnx"))
+    return LATEST_OPSET if version is None else version
+
+
+def to_opset(model: ir.Model) -> ir.Model:
+    """Convert to `OPSET`; a later model stays where it is if it uses anything newer."""
+    version = opset_of(model)
+    if version == OPSET or (version > OPSET and not _fits(model, version, OPSET)):
+        return model
+    if version < OPSET and not _fits(model, version, OPSET):
+        return _convert(model, OPSET)
+    model.opset_imports[""] = OPSET
+    model.graph.opset_imports[""] = OPSET
+    return model
+
+
+def _check_opset(model: ir.Model) -> None:
+    version = opset_of(model)
+    if not 7 <= version <= LATEST_OPSET:
+        raise UnsupportedModel(
+            f"the model imports opset {version} of ai.onnx; onnxsal reads 7 to {LATEST_OPSET}: export it again at one of these"
+        )
+
+
+def _fits(model: ir.Model, version: int, other: int) -> bool:
+    """Tell whether every node means the same in both opsets, so that the number alone can change."""
+    nodes = [n for n in ir.traversal.RecursiveGraphIterator(model.graph) if n.domain in ("", "ai.onnx")]
+    return all(_same_meaning(node, version, other) for node in nodes)
+
+
+def _same_meaning(node: ir.Node, version: int, other: int) -> bool:
+    """Tell whether `node` is written alike in both opsets.
+
+    From opset 22 on the versions of the old operators differ in the types they admit only, so going
+    down it is enough that operator, attributes and types exist there.
+    """
+    try:
+        here, there = (onnx.defs.get_schema(node.op_type, v, "") for v in (version, other))
+    except onnx.defs.SchemaError:
+        return False
+    if here.since_version == there.since_version:
+        return True
+    if min(version, other) < OPSET:
+        return False
+    allowed = {c.type_param_str: c.allowed_type_strs for c in there.type_constraints}
+    typed = [(v, there.inputs[min(i, len(there.inputs) - 1)]) for i, v in enumerate(node.inputs) if v is not None]
+    return all(a in there.attributes for a in node.attributes) and all(
+        v.type is None or p.type_str not in allowed or str(_spelled(v.type)) in allowed[p.type_str] for v, p in typed
+    )
+
+
+def _spelled(kind: ir.TypeProtocol) -> str:
+    names = {"float32": "float", "float64": "double"}
+    return f"tensor({names.get(n := kind.dtype.numpy().name, n)})" if isinstance(kind, ir.TensorType) else repr(kind)
+
+
+def _convert(model: ir.Model, version: int) -> ir.Model:
+    """Run ONNX's own version converter."""
+    try:
+        return through_proto(model, lambda proto: onnx.version_converter.convert_version(proto, version))
+    except Exception as error:  # the converter raises RuntimeError, and nothing more specific
+        raise UnsupportedModel(
+            f"the model's opset {opset_of(model)} cannot be converted to {version}: {str(error).splitlines()[0]}; "
+            f"export the model at opset 18 or later"
+        ) from error
+
+
+def through_proto(model: ir.Model, function: Callable[[onnx.ModelProto], onnx.ModelProto]) -> ir.Model:
+    """Pass the model, without its large weights, through a function on protobufs.
+
+    Protobufs end at 2 GB; weights come back as the very tensors they were.
+    """
+    graph = model.graph
+    weights = {n: v for n, v in graph.initializers.items() if v.const_value is not None and v.const_value.nbytes > BIG}
+    inputs = list(graph.inputs)
+    for name, value in weights.items():
+        value.type, value.shape = ir.TensorType(value.const_value.dtype), value.const_value.shape  # type: ignore[union-attr]
+        del graph.initializers[name]
+        if not value.is_graph_input():
+            graph.inputs.append(value)
+    proto = ir.to_proto(model)
+    # Up to IR 3 the converter demands that initializers be inputs too; which are is restored below.
+    proto.ir_version = max(proto.ir_version, 4)
+    result = ir.from_proto(function(proto))
+    result.ir_version = model.ir_version
+    _restore_weights(result.graph, weights, [v.name for v in inputs])
+    return result
+
+
+def _restore_weights(graph: ir.Graph, weights: dict[str, ir.Value], inputs: list[str | None]) -> None:
+    found = {v.name: v for v in graph.inputs}
+    for name, weight in weights.items():
+        value = found[name]
+        value.const_value = weight.const_value
+        if name not in inputs:
+            graph.inputs.remove(value)
+        graph.register_initializer(value)
+
+
+def infer_shapes(model: ir.Model) -> None:
+    """Write types and shapes onto all values, by ONNX's inference with data propagation."""
+
+    def infer(proto: onnx.ModelProto) -> onnx.ModelProto:
+        try:
+            return onnx.shape_inference.infer_shapes(proto, check_type=True, data_prop=True)
+        except onnx.shape_inference.InferenceError as error:
+            raise ModelError(f"the model is not valid ONNX: {str(error).splitlines()[0]}") from error
+
+    # The copy with inferred shapes is read, then thrown away.
+    scratch = through_proto(model.clone(), infer)
+    known = {v.name: v for n in ir.traversal.RecursiveGraphIterator(scratch.graph) for v in n.outputs}
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        for value in node.outputs:
+            twin = known.get(value.name)
+            if twin is not None and twin.type is not None:
+                value.type, value.shape = twin.type, twin.shape
+    for value in model.graph.initializers.values():
+        if value.const_value is not None:
+            value.type, value.shape = ir.TensorType(value.const_value.dtype), ir.Shape(value.const_value.shape)
+
+
+def _forget_shapes(graph: ir.Graph | ir.Function) -> None:
+    """Drop what the file says of inner values: exporters leave stale shapes behind."""
+    outputs = set(graph.outputs)
+    for node in graph:
+        for value in node.outputs:
+            if value not in outputs:
+                value.type = value.shape = None
+
+
+def _name_unknown_dims(graph: ir.Graph) -> None:
+    """Give each unknown dimension of an input a name, so that inference can tell where it reappears.
+
+    Paddle writes -1 for unknown, which inference would take for a number.
+    """
+    for value in [*graph.inputs, *graph.outputs]:
+        shape = dims(value)
+        if shape is None or value.is_initializer():
+            continue
+        known = [None if isinstance(d, int) and d < 0 else d for d in shape]
+        if value.is_graph_input():
+            known = [f"{value.name}_dim_{i}" if d is None else d for i, d in enumerate(known)]
+        value.shape = ir.Shape(known)
+
+
+def _bypass_identity_on_initializers(graph: ir.Graph) -> None:
+    """Let readers of Identity(initializer) read the initializer; TorchScript shares weights this way."""
+    outputs = set(graph.outputs)
+    for node in list(graph):
+        source = node.inputs[0] if node.op_type == "Identity" and node.domain == "" else None
+        if (
+            source is not None
+            and source.is_initializer()
+            and not source.is_graph_input()
+            and node.outputs[0] not in outputs
+        ):
+            ir.convenience.replace_all_uses_with(node.outputs[0], source)
+            graph.remove(node, safe=True)

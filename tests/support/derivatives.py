@@ -9,6 +9,9 @@ import onnx.reference
 import onnxruntime as ort
 
 from onnxsal.autodiff import vjp
+from onnxsal.autodiff.node import formal_name
+from onnxsal.graph.canonical import canonicalise, opset_of
+from onnxsal.graph.types import is_float
 
 EPSILON = 1e-6
 
@@ -26,6 +29,7 @@ class Case:
         numeric: Where the forward pass for the differences runs. ORT in float32 only for what is
             linear in its input (any step is exact then), where the reference evaluator is wrong.
         opset: The opset of the model.
+        rtol: Tolerance of the comparison, where the usual one will not do; the note says why.
         note: What the case guards.
     """
 
@@ -36,6 +40,7 @@ class Case:
     runtimes: tuple[str, ...] = ("reference", "ort")
     numeric: str = "reference"
     opset: int = 21
+    rtol: float | None = None
     note: str = ""
 
     def __str__(self) -> str:
@@ -49,6 +54,20 @@ class Case:
 
 def case(op_type: str, text: str, **settings) -> Case:
     return Case(op_type, text, **settings)
+
+
+def exercised_rules(case: Case) -> set[tuple[str, str, str]]:
+    """Return the keys `(domain, operator, formal input)` of the inputs that depend on what the case differentiates."""
+    model = canonicalise(ir.from_proto(case.model()))
+    active = {v for v in model.graph.inputs if is_float(v) and (case.wrt is None or v.name in case.wrt)}
+    found = set()
+    for node in model.graph:
+        schema = onnx.defs.get_schema(node.op_type, opset_of(model), node.domain)
+        touched = [i for i, v in enumerate(node.inputs) if v in active]
+        found |= {(node.domain, node.op_type, formal_name(schema, i)) for i in touched}
+        if touched:
+            active |= {v for v in node.outputs if is_float(v)}
+    return found
 
 
 def random_feeds(case: Case, rng: np.random.Generator) -> dict[str, np.ndarray]:

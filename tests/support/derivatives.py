@@ -113,5 +113,5 @@ def run(model: onnx.ModelProto, feeds: dict, names: list[str], runtime: str) -> 
     options = ort.SessionOptions()
     options.log_severity_level = 4
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    typed = {k: a.astype(np.float32) if a.dtype.kind == "f" else a for k, a in feeds.items()}
+    typed = {k: np.asarray(a, np.float32) if a.dtype.kind == "f" else a for k, a in feeds.items()}
     return session.run(names, typed)

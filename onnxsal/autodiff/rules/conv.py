@@ -9,111 +9,161 @@ channels and for grouped kernels that are not depthwise.
 import numpy as np
 
 from onnxsal.autodiff.registry import vjp
+from onnxsal.autodiff.rules.windows import (
+    concat,
+    cut_spatially,
+    pad_spatially,
+    padding,
+    reach,
+    spatial,
+    spatial_shape,
+    unread,
+    window_reach,
+)
+from onnxsal.graph.builder import rank
 from onnxsal.graph.types import dims
 
 # Towards fewer channels than this ConvTranspose is the faster adjoint (3x3 to 3 channels at 224: .32 against .79).
 FEW_CHANNELS = 8
 
 
+# ----- Conv -----
+
+
 @vjp("Conv", wrt="X")
 def conv_data(op, node, g):
-    if _flipped_is_faster(node):
-        return _flipped_conv(op, node, g)
-    return _adjoint(op, node, g)
+    return flipped_conv(op, node, g) if _flipped_is_faster(node) else _adjoint(op, node, g)
+
+
+@vjp("Conv", wrt="W")
+def conv_kernel(op, node, g):
+    begin, end = padding(op, node)
+    return correlate(op, node, pad_spatially(op, node.X, begin, end), g)
+
+
+@vjp("Conv", wrt="B")
+@vjp("ConvTranspose", wrt="B")
+def bias(op, node, g):
+    return op.ReduceSum(g, [0, *range(2, rank(g))], keepdims=0)
 
 
 def _flipped_is_faster(node):
     """Decide by geometry, as measured: see the module's docstring."""
-    weight = dims(node.W)
-    attrs = node.attrs
-    if weight is None or any(s != 1 for s in attrs["strides"]) or "pads" not in attrs:
+    weight, attrs = dims(node.W), node.attrs
+    if "kernel_shape" not in attrs or any(s != 1 for s in attrs["strides"]):
         return False
-    reach = [e * (k - 1) for e, k in zip(attrs["dilations"], attrs["kernel_shape"], strict=True)]
-    pads, n = attrs["pads"], len(reach)
-    if any(p > r for p, r in zip(pads, reach * 2, strict=True)):
+    if any(p >= r for p, r in zip(attrs["pads"], reach(node) * 2, strict=True)):
         return False  # Conv would need negative padding
-    group, per_group = attrs["group"], weight[1]
-    depthwise = per_group == 1 and group == weight[0]
-    assert n > 0
-    return depthwise or (group == 1 and isinstance(per_group, int) and per_group >= FEW_CHANNELS)
+    depthwise = weight[1] == 1 and attrs["group"] == weight[0]
+    return depthwise or (attrs["group"] == 1 and isinstance(weight[1], int) and weight[1] >= FEW_CHANNELS)
 
 
-def _flipped_conv(op, node, g):
+def flipped_conv(op, node, g):
     """Correlate g with the kernel turned by half a turn, channels in and out exchanged."""
-    attrs = node.attrs
-    kernel, n = attrs["kernel_shape"], len(attrs["kernel_shape"])
+    attrs, n = node.attrs, len(node.attrs["strides"])
     W = node.W if attrs["group"] > 1 else op.Transpose(node.W, perm=[1, 0, *range(2, n + 2)])
-    W = _flip(op, W, [axis + 2 for axis, k in enumerate(kernel) if k > 1])
-    reach = [e * (k - 1) for e, k in zip(attrs["dilations"], kernel, strict=True)]
-    pads = [r - p for r, p in zip(reach * 2, attrs["pads"], strict=True)]
-    return op.Conv(
-        g, W, kernel_shape=kernel, strides=[1] * n, dilations=attrs["dilations"], group=attrs["group"], pads=pads
-    )
+    W = _flip(op, W, [axis + 2 for axis, k in enumerate(attrs["kernel_shape"]) if k > 1])
+    pads = [r - 1 - p for r, p in zip(reach(node) * 2, attrs["pads"], strict=True)]
+    return op.Conv(g, W, **_geometry(node), pads=pads)
 
 
 def _flip(op, value, axes):
     if not axes:
         return value
-    ones = [1] * len(axes)
-    last = np.iinfo(np.int64).min
-    return op.Slice(value, [-1] * len(axes), [last] * len(axes), axes, [-o for o in ones])
+    backwards = [-1] * len(axes)
+    return op.Slice(value, backwards, [np.iinfo(np.int64).min] * len(axes), axes, backwards)
 
 
 def _adjoint(op, node, g):
-    """Emit ConvTranspose, and cut what the padding added.
+    """Emit ConvTranspose, and cut off what it makes beyond X.
 
-    The whole extent that the windows reach is computed; X lies within it, `pads` from its begin.
-    Where windows leave the end of X unread (a stride can), zeros are added behind.
+    Where a stride leaves the end of X unread, ConvTranspose has to be told, or the cotangent comes out
+    smaller than X; where only the run knows how much, the most is asked for and the rest cut off.
     """
-    attrs = node.attrs
-    geometry = {k: attrs[k] for k in ("kernel_shape", "strides", "dilations", "group")}
-    n = len(attrs["strides"])
-    X, Y = dims(node.X), dims(node.Y)
-    if "pads" in attrs and X and Y and all(isinstance(d, int) for d in [*X[2:], *Y[2:]]):
-        pads = attrs["pads"]
-        extra = [
-            x - ((y - 1) * s + e * (k - 1) + 1 - b - t)
-            for x, y, s, e, k, b, t in zip(
-                X[2:],
-                Y[2:],
-                attrs["strides"],
-                attrs["dilations"],
-                attrs["kernel_shape"],
-                pads[:n],
-                pads[n:],
-                strict=True,
-            )
-        ]
-        # ONNX Runtime wants output_padding below the stride (or the dilation); a Conv's windows leave no more than that.
-        return op.ConvTranspose(g, node.W, **geometry, pads=pads, output_padding=extra if any(extra) else [0] * n)
-    return _cut(
-        op,
-        node,
-        op.ConvTranspose(g, node.W, **geometry, pads=[0] * (2 * n), output_padding=[s - 1 for s in attrs["strides"]]),
-    )
+    attrs, n = node.attrs, len(node.attrs["strides"])
+    X, Y = spatial(node.X), spatial(node.Y)
+    if "pads" not in attrs:
+        full = _transposed(op, node, g, [0] * (2 * n), [s - 1 for s in attrs["strides"]])
+        return cut_spatially(op, full, padding(op, node)[0], spatial_shape(op, node.X))
+    if "kernel_shape" in attrs and X is not None and Y is not None:
+        return _transposed(op, node, g, attrs["pads"], unread(X, Y, reach(node), attrs["strides"], attrs["pads"]))
+    full = _transposed(op, node, g, attrs["pads"], [s - 1 for s in attrs["strides"]])
+    if all(s == 1 for s in attrs["strides"]):
+        return full
+    return cut_spatially(op, full, op.const([0] * n), spatial_shape(op, node.X))
 
 
-def _cut(op, node, full):
-    """Cut X's extent out of `full`, which begins where the first window begins, sizes known at run time."""
-    n = len(node.attrs["strides"])
-    begin = _begin(op, node)
-    size = op.Shape(node.X, start=2)
-    axes = list(range(2, n + 2))
-    return op.Slice(full, begin, op.Add(begin, size), axes)
+def _transposed(op, node, g, pads, output_padding):
+    return op.ConvTranspose(g, node.W, **_geometry(node), pads=pads, output_padding=output_padding)
 
 
-def _begin(op, node):
-    """Return the padding before the first element of X, int64 (n,)."""
-    attrs = node.attrs
-    n = len(attrs["strides"])
+def _geometry(node):
+    """Return what a convolution shares with its adjoint; a kernel whose size is not known is not described."""
+    return {k: node.attrs[k] for k in ("kernel_shape", "strides", "dilations", "group") if k in node.attrs}
+
+
+# ----- ConvTranspose -----
+
+
+@vjp("ConvTranspose", wrt="X")
+def transposed_data(op, node, g):
+    attrs, n = node.attrs, len(node.attrs["strides"])
     if "pads" in attrs:
-        return op.const(np.array(attrs["pads"][:n], np.int64))
-    stride = op.const(np.array(attrs["strides"], np.int64))
-    reach = op.const(
-        np.array([e * (k - 1) + 1 for e, k in zip(attrs["dilations"], attrs["kernel_shape"], strict=True)], np.int64)
-    )
-    size, out = op.Shape(node.X, start=2), op.Shape(node.Y, start=2)
-    total = op.Sub(op.Add(op.Mul(op.Sub(out, [1]), stride), reach), size)
-    total = op.Max(total, [0])
+        return op.Conv(g, node.W, **_geometry(node), pads=attrs["pads"])
+    return op.Conv(_uncropped(op, node, g), node.W, **_geometry(node), pads=[0] * (2 * n))
+
+
+@vjp("ConvTranspose", wrt="W")
+def transposed_kernel(op, node, g):
+    # Seen from g, the convolution runs the other way: what it reads is g, what arrives from above is X.
+    return correlate(op, node, _uncropped(op, node, g), node.X)
+
+
+def _uncropped(op, node, g):
+    """Pad g to the extent that the windows cover, before ConvTranspose cut it down to Y."""
+    n = len(node.attrs["strides"])
+    if "pads" in node.attrs:
+        begin, end = padding(op, node)
+        return pad_spatially(op, g, begin, end)
+    last = op.Mul(op.Sub(spatial_shape(op, node.X), [1]), node.attrs["strides"])
+    covered = op.Add(op.Add(last, window_reach(op, node)), node.attrs.get("output_padding", [0] * n))
+    total = op.Max(op.Sub(covered, spatial_shape(op, node.Y)), [0])
     half = op.Div(total, [2])
-    return half if attrs["auto_pad"] == "SAME_UPPER" else op.Sub(total, half)
+    rest = op.Sub(total, half)
+    return pad_spatially(op, g, *((half, rest) if node.attrs["auto_pad"] == "SAME_UPPER" else (rest, half)))
+
+
+# ----- Kernels -----
+
+
+def correlate(op, node, X, g):
+    """Return the cotangent of W: the correlation of a convolution's padded input with its output's cotangent.
+
+    That is a convolution again, with the batch summed over in the place of the channels, and strides
+    and dilations exchanged. Groups stay groups.
+    """
+    attrs, n, group = node.attrs, len(node.attrs["strides"]), node.attrs["group"]
+    swap = [1, 0, *range(2, n + 2)]
+    sizes = spatial(g)
+    made = op.Conv(
+        _channels_first(op, X, group, n),
+        op.Transpose(g, perm=swap),
+        kernel_shape=sizes,
+        strides=attrs["dilations"],
+        dilations=attrs["strides"],
+        group=group,
+        pads=[0] * (2 * n),
+    )
+    # Entries of X that no window reads make the correlation longer than the kernel.
+    made = cut_spatially(op, made, op.const([0] * n), spatial_shape(op, node.W))
+    return op.Transpose(made, perm=swap)
+
+
+def _channels_first(op, X, group, n):
+    """Return (N, group * C, ...) as (C, group * N, ...)."""
+    if group == 1:
+        return op.Transpose(X, perm=[1, 0, *range(2, n + 2)])
+    size = spatial_shape(op, X)
+    X = op.Reshape(X, concat(op, op.dim(X, 0), op.const([group, -1]), size))
+    X = op.Transpose(X, perm=[2, 1, 0, *range(3, n + 3)])
+    return op.Reshape(X, concat(op, op.Shape(X, start=0, end=1), op.const([-1]), size))

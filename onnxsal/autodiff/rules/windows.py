@@ -1,0 +1,87 @@
+"""Where the windows of a convolution or pooling lie on its input."""
+
+import numpy as np
+
+from onnxsal.graph.types import constant, dims
+
+
+def spatial(value):
+    """Return the sizes behind batch and channels, or None unless all are numbers."""
+    shape = dims(value)
+    if shape is None or not all(isinstance(d, int) for d in shape[2:]):
+        return None
+    return list(shape[2:])
+
+
+def spatial_shape(op, value):
+    """Return the sizes behind batch and channels as int64 (n,): a constant where they are known."""
+    known = spatial(value)
+    return op.const(np.array(known, np.int64)) if known is not None else op.Shape(value, start=2)
+
+
+def dilations(node):
+    """Return the dilations; canonical form leaves them to their default on poolings."""
+    return node.attrs.get("dilations") or [1] * len(node.attrs["strides"])
+
+
+def reach(node):
+    """Return how far a window reaches along each axis, its first element to its last, both counted."""
+    return [(k - 1) * d + 1 for k, d in zip(node.attrs["kernel_shape"], dilations(node), strict=True)]
+
+
+def unread(X, Y, reach, strides, pads):
+    """Count the last entries of X, padding included, that no window reads; sizes as numbers.
+
+    A stride can leave some over, fewer than itself. Negative where a window reaches beyond the padding,
+    as `ceil_mode` lets it.
+    """
+    n = len(reach)
+    return [
+        x + pads[i] + pads[n + i] - (y - 1) * s - r
+        for i, (x, y, r, s) in enumerate(zip(X, Y, reach, strides, strict=True))
+    ]
+
+
+def padding(op, node):
+    """Return the padding before and behind X, int64 (n,) each: constants unless SAME meets sizes known at run time.
+
+    The end is that of the last window where `auto_pad` rules, which leaves nothing of X unread.
+    """
+    n = len(node.attrs["strides"])
+    if "pads" in node.attrs:
+        pads = np.array(node.attrs["pads"], np.int64)
+        return op.const(pads[:n]), op.const(pads[n:])
+    last = op.Mul(op.Sub(spatial_shape(op, node.Y), [1]), node.attrs["strides"])
+    total = op.Max(op.Sub(op.Add(last, window_reach(op, node)), spatial_shape(op, node.X)), [0])
+    half = op.Div(total, [2])
+    rest = op.Sub(total, half)
+    return (half, rest) if node.attrs["auto_pad"] == "SAME_UPPER" else (rest, half)
+
+
+def window_reach(op, node):
+    """Return `reach` as int64 (n,), also where the kernel's size is known at run time only."""
+    if "kernel_shape" in node.attrs:
+        return op.const(np.array(reach(node), np.int64))
+    return op.Add(op.Mul(op.Sub(op.Shape(node.W, start=2), [1]), dilations(node)), [1])
+
+
+def pad_spatially(op, X, begin, end, value=0.0):
+    """Pad the spatial axes of X by int64 (n,) each."""
+    if all(constant(p) is not None and not constant(p).any() for p in (begin, end)):
+        return X
+    keep = op.const([0, 0])
+    return op.Pad(X, concat(op, keep, begin, keep, end), op.scalar(value, like=X))
+
+
+def cut_spatially(op, X, begin, size):
+    """Cut `size` entries, from `begin` on, out of the spatial axes of X; int64 (n,) each."""
+    (n,) = dims(begin)
+    return op.Slice(X, begin, op.Add(begin, size), list(range(2, n + 2)))
+
+
+def concat(op, *parts):
+    """Return int64 vectors one behind the other: a constant if all of them are."""
+    known = [constant(p) for p in parts]
+    if all(k is not None for k in known):
+        return op.const(np.concatenate(known))
+    return op.Concat(*parts, axis=0)

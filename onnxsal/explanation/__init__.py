@@ -1,0 +1,6 @@
+"""A loaded model, what is compiled from it, and the explanations it gives."""
+
+from onnxsal.explanation.explanation import Explanation, Prediction
+from onnxsal.explanation.loaded import Model
+
+__all__ = ["Explanation", "Model", "Prediction"]

@@ -1,0 +1,52 @@
+"""Try whether a model that was exported for one image at a time can take several."""
+
+import numpy as np
+
+from onnxsal.errors import OnnxsalError
+from onnxsal.model.batch import make_batch_dynamic, rows_agree
+from onnxsal.model.network import Network
+from onnxsal.session import Session
+
+ROWS = 3
+
+
+def batch_agrees(network: Network, single: Session, providers: list[str]) -> bool:
+    """Tell whether the model with its batch made dynamic gives each row what it gives it alone.
+
+    A patched Reshape can run and mix rows up, so random rows are compared; any failure is a no, and
+    images are then run one by one.
+    """
+    import onnx_ir as ir
+
+    if len(network.signature.inputs) != 1:
+        return False
+    batched = make_batch_dynamic(network.graph())
+    if batched is None:
+        return False
+    image = network.card.image
+    x = _random_rows(image.dtype, [d if isinstance(d, int) else s for d, s in zip(single.inputs[image.name], _shape(network), strict=True)])
+    try:
+        session = Session(ir.to_proto(ir.external_data.load_to_model(batched.clone())).SerializeToString(), providers)
+        return rows_agree(
+            lambda rows: list(session.run({image.name: rows}).values()),
+            lambda row: list(single.run({image.name: row}).values()),
+            x,
+            rtol=1e-3,
+        )
+    except (OnnxsalError, ValueError):
+        return False
+
+
+def _shape(network: Network) -> list[int]:
+    height, width = network.card.card.size or (224, 224)
+    channels = {"GRAY": 1, "RGBA": 4, "BGRA": 4}.get(network.card.card.channels or "RGB", 3)
+    spatial = [channels, height, width] if network.card.card.layout == "NCHW" else [height, width, channels]
+    return [1, *spatial]
+
+
+def _random_rows(dtype: str, shape: list[int]) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]]":
+    rng = np.random.default_rng(0)
+    rows = [ROWS, *shape[1:]]
+    if np.dtype(dtype).kind in "iu":
+        return rng.integers(0, 127, rows).astype(dtype)
+    return rng.standard_normal(rows).astype(dtype)

@@ -1,0 +1,125 @@
+"""Explainers compiled for one model: built once, kept in memory and on disk."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onnxsal.errors import ModelError
+from onnxsal.methods.registry import Method
+from onnxsal.model.network import Network
+from onnxsal.session import Cache, Session
+from onnxsal.targets import Form
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+# Raised whenever what is built for the same method changes, so that old entries are not found.
+FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledExplainer:
+    """An explainer graph, ready to run.
+
+    Attributes:
+        session: Runs it.
+        facts: What was found and chosen when it was built: `layer`, `rectifiers`, `findings`.
+    """
+
+    session: Session
+    facts: Mapping[str, Any]
+
+
+class Compiler:
+    """Builds explainers for one network, and keeps them."""
+
+    def __init__(self, network: Network, providers: list[str], cache: Cache) -> None:
+        """Compile for `network`, to run on `providers`."""
+        self._network = network
+        self._providers = providers
+        self._cache = cache
+        self._ready: dict[str, CompiledExplainer] = {}
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+
+    def explainer(self, method: Method, form: Form, *, batched: bool = False) -> CompiledExplainer:
+        """Return the explainer of a method and a form of target, built if there is none yet.
+
+        Args:
+            method: The method, with its settings.
+            form: The form of the target.
+            batched: Build it for any number of samples, for a model whose own batch is fixed.
+        """
+        name = self._entry(method, form, batched)
+        if name not in self._ready:
+            self._ready[name] = self._open(name) or self._compile(name, method, form, batched)
+        return self._ready[name]
+
+    def build(self, method: Method, form: Form, *, batched: bool = False) -> "ir.Model":
+        """Return the explainer graph itself, its facts in its metadata."""
+        from onnxsal.methods.explainer import build_explainer, describe
+
+        graph = self._network.graph(batched=batched)
+        findings = self._network.findings(batched=batched)
+        explainer = build_explainer(graph, findings, method, form)
+        explainer.model.metadata_props.update(describe(explainer, method, form, findings))
+        return explainer.model
+
+    def _entry(self, method: Method, form: Form, batched: bool) -> str:
+        network = self._network
+        key = [FORMAT, _versions(), network.sha256, repr(method), repr(form), batched, network.reading_key]
+        return hashlib.sha256(json.dumps(key).encode()).hexdigest() + ".onnx"
+
+    def _open(self, name: str) -> CompiledExplainer | None:
+        path = self._cache.find(name)
+        if path is None:
+            return None
+        try:
+            return self._session(path)
+        except ModelError:  # a damaged entry: build it again
+            self._cache.remove(name)
+            return None
+
+    def _compile(self, name: str, method: Method, form: Form, batched: bool) -> CompiledExplainer:
+        import onnx_ir as ir
+
+        model = self.build(method, form, batched=batched)
+        path = self._cache.add(name, lambda path: ir.save(model, path))
+        if path is None:  # no cache, or the model is too large for it
+            if self._scratch is None:
+                self._scratch = tempfile.TemporaryDirectory(prefix="onnxsal-")
+            path = Path(self._scratch.name) / name
+            save_model(model, path)
+        return self._session(path)
+
+    def _session(self, path: Path) -> CompiledExplainer:
+        session = Session(path, self._providers)
+        facts = json.loads(session.metadata.get("onnxsal.explainer", "{}"))
+        if "findings" not in facts:
+            raise ModelError("a compiled explainer without its facts")
+        return CompiledExplainer(session, facts)
+
+
+def save_model(model: "ir.Model", path: Path) -> None:
+    """Write a model in one file; its weights beside it only where a protobuf cannot hold them."""
+    import onnx_ir as ir
+
+    size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
+    if size < 2_000_000_000:
+        ir.save(ir.external_data.load_to_model(model), path)
+    else:
+        ir.save(model, path, external_data=f"{path.name}.data")
+
+
+def _versions() -> list[str]:
+    found = []
+    for name in ("onnxsal", "onnx-ir"):
+        try:
+            found.append(version(name))
+        except PackageNotFoundError:
+            found.append("?")
+    return found

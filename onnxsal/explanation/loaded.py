@@ -1,0 +1,318 @@
+"""A loaded model: what it predicts, why, and the explanation as a graph of its own."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxsal.errors import MethodError, OnnxsalError, TargetError
+from onnxsal.explanation.compiled import CompiledExplainer, Compiler
+from onnxsal.explanation.explanation import Explanation, Prediction
+from onnxsal.explanation.inputs import Sample, read_other_inputs, read_samples
+from onnxsal.explanation.scores import class_scores, to_predictions
+from onnxsal.methods import find_method, make_method
+from onnxsal.methods.registry import Method
+from onnxsal.model.card import ResolvedCard, plain
+from onnxsal.model.network import Network
+from onnxsal.session import Cache, Session, resolve_providers, runtime_version
+from onnxsal.targets import TOP, Target, check_range, parse_target
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from onnxsal.explanation.inspection import Inspection
+
+Array = npt.NDArray[Any]
+
+BATCH_SIZE = 8
+"""Images at a time; more does not pay on a CPU, and gradients need memory."""
+
+
+class Model:
+    """An ONNX model that can be asked what it sees, and why. Made by `onnxsal.load`.
+
+    Attributes:
+        network: The model as data.
+    """
+
+    def __init__(self, network: Network, providers: Sequence[str] | str | None, cache: Cache) -> None:
+        """Wrap a network; sessions run on `providers`."""
+        self.network = network
+        self._cache = cache
+        self._providers_asked = providers
+
+    def __repr__(self) -> str:
+        """Return the file and its image input."""
+        image = self.card.image
+        return f"<onnxsal.Model {self.name!r}, image {image.name!r} {image.dtype} {image.shown_shape}>"
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending."""
+        path = self.network.source.path
+        return path.stem if path else "model"
+
+    @property
+    def card(self) -> ResolvedCard:
+        """What the file does not say, and where each value came from."""
+        return self.network.card
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the model file, external weights included."""
+        return self.network.sha256
+
+    # ----- What it predicts -----
+
+    def predict(
+        self, image: Any, top: int = 5, *, inputs: Mapping[str, Any] | None = None, batch_size: int = BATCH_SIZE
+    ) -> Any:
+        """Return the best classes, best first: a list of `Prediction`, or one such list per image.
+
+        Args:
+            image: A path, a Pillow image, a uint8 array (H, W[, C]), an array in the model's own input
+                shape; or a list or a batch of these.
+            top: How many classes.
+            inputs: The inputs beside the image, by name: arrays or .npy files.
+            batch_size: Images at a time.
+
+        Raises:
+            ImageError: The image cannot be read, or does not fit the model.
+            TargetError: The model has no classes.
+        """
+        samples, single = read_samples(image, self.card)
+        feeds = self._feeds(samples, inputs)
+        output = self._class_output()
+        results = self._plain_session.run(feeds, [output], batch_size=batch_size)
+        scores, probabilities = class_scores(results[output], self._head)
+        ranked = [to_predictions(s, p, top, self.card.card) for s, p in zip(scores, probabilities, strict=True)]
+        return ranked[0] if single else ranked
+
+    # ----- Why -----
+
+    def explain(
+        self,
+        image: Any,
+        method: str = "grad-cam",
+        target: str | int | Target | None = None,
+        layer: str | None = None,
+        *,
+        inputs: Mapping[str, Any] | None = None,
+        batch_size: int = BATCH_SIZE,
+        **settings: Any,
+    ) -> Any:
+        """Return why the model gives the target its score: an `Explanation`, or a list of them.
+
+        A list or a batch of images gives a list, and so does `top:3`; then images come first, targets
+        second.
+
+        Args:
+            image: As for `predict`. Maps of an array are in the model's own input coordinates.
+            method: Name of a method; `onnxsal methods` lists them.
+            target: `top` (default), `top:3`, a class index, a label, `prob:281`, `281-285`, or
+                `layer:NAME,channel=17[,at=ROW,COLUMN]`.
+            layer: The layer, for methods that take one: an ONNX value or node name.
+            inputs: The inputs beside the image, by name: arrays or .npy files.
+            batch_size: Images at a time.
+            **settings: The method's own settings.
+
+        Raises:
+            OnnxsalError: The image, method, layer or target does not fit the model; the message says what
+                to do.
+        """
+        made = self._method(method, layer, settings)
+        targets = parse_target(target, self._labels, None)
+        samples, single = read_samples(image, self.card)
+        feeds = self._feeds(samples, inputs)
+        batched = len(samples) > 1 and self._can_batch
+        explainer = self._compiler.explainer(made, targets[0].form, batched=batched)
+        check_range(targets, explainer.facts["findings"].get("classes"))
+        run = _ExplainerRun(explainer, feeds, len(samples), batch_size)
+        found = [self._explain_target(run, t, samples, method, made) for t in targets]
+        flat = [found[t][s] for s in range(len(samples)) for t in range(len(targets))]
+        return flat[0] if single and len(targets) == 1 else flat
+
+    def compile(
+        self, method: str = "grad-cam", *, target: str | None = None, layer: str | None = None, **settings: Any
+    ) -> "ir.Model":
+        """Return the explanation as one self-contained ONNX model, for any ONNX Runtime.
+
+        Inputs: the model's own, and `target` (N,) int64, -1 for the top class (for a contrast also
+        `target_minus`). Outputs: the model's own, `attribution`, and `saliency_map` (N, H, W) float32 in
+        [0, 1] at the resolution of the model's input. The card is in its metadata.
+
+        Args:
+            method: Name of a method.
+            target: Form of the target; a class named in it is an input of the graph all the same.
+            layer: The layer, for methods that take one.
+            **settings: The method's own settings.
+
+        Raises:
+            OnnxsalError: The method or layer does not fit the model.
+        """
+        from onnxsal.explanation.portable import make_portable
+
+        made = self._method(method, layer, settings)
+        form = parse_target(target, self._labels, None)[0].form
+        return make_portable(self._compiler.build(made, form), self.card.card)
+
+    def inspect(self) -> "Inspection":
+        """Return what was found in the model, and for each method whether it works on it."""
+        from onnxsal.explanation.inspection import inspect_model
+
+        return inspect_model(self)
+
+    # ----- The stages -----
+
+    def _method(self, name: str, layer: str | None, settings: Mapping[str, Any]) -> Method:
+        if layer is not None:
+            if "layer" not in find_method(name).settings:
+                raise MethodError(f"{name} takes no layer; those that do: {', '.join(_methods_with_layer())}")
+            settings = {**settings, "layer": layer}
+        return make_method(name, settings)
+
+    def _feeds(self, samples: Sequence[Sample], inputs: Mapping[str, Any] | None) -> dict[str, Array]:
+        shapes = {s.x.shape for s in samples}
+        if len(shapes) > 1:
+            raise OnnxsalError(
+                f"the images give model inputs of {len(shapes)} different sizes, which cannot share a batch: explain them one "
+                f"by one, or give a size in the card"
+            )
+        others = read_other_inputs(inputs, self.card, self.network.signature.inputs, len(samples))
+        return {self.card.image.name: np.concatenate([s.x for s in samples])} | others
+
+    def _explain_target(
+        self, run: "_ExplainerRun", target: Target, samples: Sequence[Sample], method: str, made: Method
+    ) -> list[Explanation]:
+        index = run.ranked(target.rank) if target.rank else np.full(len(samples), target.index, np.int64)
+        results = run(index, target.minus)
+        head = run.explainer.facts["findings"]
+        if head.get("class_output"):
+            scores, probabilities = class_scores(results[head["class_output"]], head)
+        else:
+            scores = probabilities = None
+        explanations = []
+        for i, sample in enumerate(samples):
+            chosen = int(index[i])
+            if chosen == TOP and scores is not None and target.form.kind != "neuron":
+                chosen = int(scores[i].argmax())
+            is_class = scores is not None and target.form.kind != "neuron"
+            score = float(scores[i, chosen]) if is_class and target.form.kind == "logit" and scores is not None else float(results["score"][i])
+            attribution, saliency = results["attribution"][i], results["saliency_map"][i]
+            if not np.isfinite(attribution).all():
+                raise OnnxsalError(f"{method} of {sample.name} has values that are not finite: the model itself overflows on this image")
+            explanations.append(
+                Explanation(
+                    attribution=attribution,
+                    heatmap=sample.placement.to_photo(saliency),
+                    target=target.resolved(chosen, self.card.card.label_of(chosen) if is_class else None),
+                    score=score,
+                    method=method,
+                    settings={k: getattr(made, k) for k in vars(made)} | ({"layer": layer} if (layer := run.explainer.facts["layer"]) else {}),
+                    predictions=() if scores is None or probabilities is None else to_predictions(scores[i], probabilities[i], 5, self.card.card),
+                    provenance=self._provenance(run.explainer.session),
+                    photo=sample.photo,
+                    name=sample.name,
+                )
+            )
+        return explanations
+
+    def _provenance(self, session: Session) -> dict[str, str]:
+        from importlib.metadata import version
+
+        return {
+            "model": self.name,
+            "model_sha256": self.sha256,
+            "onnxsal": version("onnxsal"),
+            "onnxruntime": runtime_version(),
+            "provider": session.providers[0],
+        }
+
+    @property
+    def _labels(self) -> list[str] | None:
+        card = self.card.card
+        if card.labels is None:
+            return None
+        return [card.label_of(i) for i in range(len(card.labels) + bool(card.background))]
+
+    @cached_property
+    def _providers(self) -> list[str]:
+        return resolve_providers(self._providers_asked)
+
+    @cached_property
+    def _compiler(self) -> Compiler:
+        return Compiler(self.network, self._providers, self._cache)
+
+    @cached_property
+    def _plain_session(self) -> Session:
+        return Session(self.network.source.runnable(), self._providers)
+
+    @cached_property
+    def _head(self) -> dict[str, Any]:
+        """What was found about the classes, as JSON types; kept on disk."""
+        return self._kept("head", lambda: self.network.findings().summary())
+
+    def _class_output(self) -> str:
+        output = self._head.get("class_output")
+        if output is None:
+            raise TargetError(f"the model predicts no classes: {self._head.get('reason')}")
+        return str(output)
+
+    @cached_property
+    def _can_batch(self) -> bool:
+        """Whether several images can share one run: tried on random rows where the file says one at a time."""
+        from onnxsal.explanation.batching import batch_agrees
+
+        session = self._plain_session
+        if not isinstance(session.inputs[self.card.image.name][0], int):
+            return False  # any number fits already
+        return bool(self._kept("batch", lambda: batch_agrees(self.network, session, self._providers)))
+
+    def _kept(self, what: str, make: Any) -> Any:
+        import hashlib
+        import json
+
+        key = hashlib.sha256(json.dumps([self.sha256, self.network.reading_key]).encode()).hexdigest()
+        name = f"{key}.{what}-1.json"
+        found = self._cache.read_json(name)
+        if found is None:
+            found = make()
+            self._cache.add_json(name, found)
+        return found
+
+
+class _ExplainerRun:
+    """An explainer and its inputs; what was run already is not run again."""
+
+    def __init__(self, explainer: CompiledExplainer, feeds: Mapping[str, Array], count: int, batch_size: int) -> None:
+        self.explainer = explainer
+        self._feeds = dict(feeds)
+        self._count = count
+        self._batch_size = batch_size
+        self._done: dict[tuple[bytes, int | None], dict[str, Array]] = {}
+
+    def __call__(self, index: Array, minus: int | None) -> dict[str, Array]:
+        key = (index.tobytes(), minus)
+        if key not in self._done:
+            feeds = self._feeds | {"target": index}
+            if minus is not None:
+                feeds["target_minus"] = np.full(self._count, minus, np.int64)
+            self._done[key] = self.explainer.session.run(feeds, batch_size=self._batch_size)
+        return self._done[key]
+
+    def ranked(self, rank: int) -> Array:
+        """Return the class of that rank for each sample, 1 the top."""
+        head = self.explainer.facts["findings"]
+        results = self(np.full(self._count, TOP, np.int64), None)
+        scores, _ = class_scores(results[head["class_output"]], head)
+        order = np.argsort(-scores, axis=1, kind="stable")
+        ranked: Array = order[:, rank - 1].astype(np.int64)
+        return ranked
+
+
+def _methods_with_layer() -> list[str]:
+    from onnxsal.methods import methods
+
+    return [plain(name) for name, info in methods().items() if "layer" in info.settings]

@@ -1,0 +1,87 @@
+"""Class activation maps: weighted sums of a layer's channels."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from onnxsal.methods.gradient import largest_magnitude
+from onnxsal.methods.registry import method
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from onnxsal.graph.builder import Op
+    from onnxsal.methods.view import View
+
+
+@method("cam")
+@dataclass(frozen=True)
+class CAM:
+    """Weight each channel before global average pooling by its weight in the class, and sum.
+
+    Source: Zhou et al. 2016, arXiv:1512.04150, eq. 2. Needs a head of global average pooling and
+    linear layers; there it equals the layer's height x width x Grad-CAM before the ReLU.
+    """
+
+    def build(self, op: "Op", view: "View") -> "ir.Value":
+        """Return the signed map (N, h, w), h and w those of the pooled layer."""
+        activation = view.pooled_layer()
+        weights = view.pooled_weights()
+        return op.ReduceSum(op.Mul(weights, activation), axes=[1], keepdims=0)
+
+    def reduce(self, op: "Op", attribution: "ir.Value", channel_axis: int) -> "ir.Value":
+        """Return the map itself; it has no channels left."""
+        raise AssertionError("a class activation map has no channels")
+
+
+@method("grad-cam")
+@dataclass(frozen=True)
+class GradCAM:
+    """Weight each channel of a layer by its mean gradient, sum, keep what is positive.
+
+    Source: Selvaraju et al. 2017, arXiv:1610.02391, eq. 1-2.
+
+    Attributes:
+        layer: The layer to explain; None takes the last with a spatial extent.
+        relu: Keep what is positive only, as the paper does; False gives the signed map.
+    """
+
+    layer: str | None = None
+    relu: bool = True
+
+    def build(self, op: "Op", view: "View") -> "ir.Value":
+        """Return (N, h, w), h and w the layer's; >= 0 unless `relu` is off."""
+        activation = view.activation(self.layer)
+        gradient = view.gradient(wrt=activation)
+        weights = op.ReduceMean(gradient, axes=[2, 3])
+        weighted = op.ReduceSum(op.Mul(weights, activation), axes=[1], keepdims=0)
+        return op.Relu(weighted) if self.relu else weighted
+
+    def reduce(self, op: "Op", attribution: "ir.Value", channel_axis: int) -> "ir.Value":
+        """Return the map itself; it has no channels left."""
+        raise AssertionError("a class activation map has no channels")
+
+
+@method("guided-grad-cam")
+@dataclass(frozen=True)
+class GuidedGradCAM:
+    """Guided backpropagation times the enlarged Grad-CAM: fine detail, for the target only.
+
+    Source: Selvaraju et al. 2017, arXiv:1610.02391, section 3.2. Grad-CAM is enlarged bilinearly.
+
+    Attributes:
+        layer: The layer of Grad-CAM; None takes the last with a spatial extent.
+    """
+
+    layer: str | None = None
+
+    def build(self, op: "Op", view: "View") -> "ir.Value":
+        """Return the signed product, in the shape of the image input."""
+        from onnxsal.methods.modified import modified_gradient
+        from onnxsal.methods.rectifiers import GUIDED
+
+        cam = view.enlarge(GradCAM(self.layer).build(op, view))
+        return op.Mul(modified_gradient(view, GUIDED), op.Unsqueeze(cam, [view.channel_axis]))
+
+    def reduce(self, op: "Op", attribution: "ir.Value", channel_axis: int) -> "ir.Value":
+        """Return the largest magnitude over the channels."""
+        return largest_magnitude(op, attribution, channel_axis)

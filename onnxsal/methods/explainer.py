@@ -1,0 +1,219 @@
+"""Build the explainer graph of a method on a model: what `explain` runs and `compile` saves."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import onnx_ir as ir
+
+from onnxsal.errors import LayerError, TargetError, UnsupportedModel
+from onnxsal.graph.builder import Op, rank
+from onnxsal.graph.canonical import opset_of
+from onnxsal.graph.find import find_value
+from onnxsal.graph.prune import prune
+from onnxsal.graph.types import HALVES, dims
+from onnxsal.methods.registry import Method, method_name
+from onnxsal.methods.view import Scalar, View, enlarge
+from onnxsal.model.findings import Findings
+from onnxsal.model.grid import fold
+from onnxsal.targets import Form, one_hot, resolve_top
+
+TARGET = "target"
+MINUS = "target_minus"
+ATTRIBUTION = "attribution"
+SALIENCY_MAP = "saliency_map"
+SCORE = "score"
+MAX_IR_VERSION = 10  # the browser's runtime is a release behind, and 10 is enough for opset 21
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """An explainer graph, and what was chosen on the way.
+
+    Attributes:
+        model: The graph. Inputs: the model's own, `target` (N,) int64, for a contrast `target_minus`.
+            Outputs: the model's own, `attribution`, `saliency_map` (N, H, W), `score` (N,).
+        layer: Name of the layer the method looked at, if it did.
+        rectifiers: Names of the nodes a modified gradient changed.
+    """
+
+    model: ir.Model
+    layer: str | None
+    rectifiers: tuple[str, ...]
+
+
+def build_explainer(model: ir.Model, findings: Findings, method: Method, form: Form) -> Explainer:
+    """Write the explanation `method` of a target of that form into a copy of a canonical model.
+
+    Raises:
+        OnnxsalError: The method or the target does not fit the model.
+    """
+    result = model.clone()
+    graph = result.graph
+    op = Op(graph, opset_of(result), result.ir_version or MAX_IR_VERSION)
+    _make_room(graph)
+    scalar = _scalar(op, findings, form)
+    view = View(op, findings, scalar)
+    with op.scope(method_name(method)):
+        attribution = method.build(op, view)
+        heat = attribution if rank(attribution) == 3 else method.reduce(op, attribution, findings.image_channel_axis)
+        heat = op.Relu(enlarge(op, heat, view.image, findings.spatial_axes))
+        saliency = _scale_to_unit(op, heat)
+        score = _score(op, scalar)
+    for value, name in ((attribution, ATTRIBUTION), (saliency, SALIENCY_MAP), (score, SCORE)):
+        _output(op, value, name)
+    result.ir_version = min(max(result.ir_version or MAX_IR_VERSION, 8), MAX_IR_VERSION)
+    result.producer_name = "onnxsal"
+    touched = tuple(view.rectifiers()) if _is_modified(method) else ()
+    layer = view.used_layer
+    prune(result)
+    return Explainer(result, layer.name if layer else None, touched)
+
+
+def _is_modified(method: Method) -> bool:
+    name = method_name(method)
+    return name in ("guided-backprop", "deconvnet", "guided-grad-cam") or getattr(method, "rule", "") == "guided"
+
+
+def describe(explainer: Explainer, method: Method, form: Form, findings: Findings) -> dict[str, str]:
+    """Return the metadata that lets a compiled explainer be run without the model it was made from."""
+    facts: dict[str, Any] = {
+        "method": method_name(method),
+        "settings": {k: getattr(method, k) for k in vars(method)},
+        "form": {"kind": form.kind, "layer": form.layer, "at": form.at},
+        "layer": explainer.layer,
+        "rectifiers": list(explainer.rectifiers),
+        "findings": findings.summary(),
+    }
+    return {"onnxsal.explainer": json.dumps(facts)}
+
+
+def _make_room(graph: ir.Graph) -> None:
+    """Free the names of what is added; an input or output of the model that has one of them is in the way."""
+    ours = {TARGET, MINUS, ATTRIBUTION, SALIENCY_MAP, SCORE}
+    for value in [*graph.inputs, *graph.outputs]:
+        if value.name in ours:
+            raise UnsupportedModel(f"the model has an input or output {value.name!r} itself, which explanations use: rename it in the file")
+    for value in [*graph.initializers.values(), *(v for n in graph for v in n.outputs)]:
+        if value.name in ours:
+            value.name = f"{value.name}_of_model"
+
+
+# ----- The target -----
+
+
+def _scalar(op: Op, findings: Findings, form: Form) -> Scalar:
+    with op.scope(TARGET):
+        if form.kind == "neuron":
+            return _neuron(op, findings, form)
+        return _class_target(op, findings, form)
+
+
+def _index_input(op: Op, name: str, batch: Any) -> ir.Value:
+    value = ir.Value(name=name, type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([batch]))
+    op.graph.inputs.append(value)
+    return value
+
+
+def _class_target(op: Op, findings: Findings, form: Form) -> Scalar:
+    head = findings.head
+    if head.logits is None:
+        raise TargetError(f"the model has no class to explain: {head.reason}; explain a neuron: layer:NAME,channel=17")
+    logits = find_value(op.graph, head.logits)
+    of = _probability(op, findings, logits) if form.kind == "probability" else logits
+    scores = _as_rows(op, _float32(op, of), head.class_axis)
+    index = _index_input(op, TARGET, _batch(logits))
+    count = op.dim(scores, 1)
+    seed = one_hot(op, resolve_top(op, index, scores), count, scores)
+    if form.kind == "contrast":
+        minus = _index_input(op, MINUS, _batch(logits))
+        seed = op.Sub(seed, one_hot(op, resolve_top(op, minus, scores), count, scores))
+    return Scalar(of, _from_rows(op, seed, of, head.class_axis))
+
+
+def _probability(op: Op, findings: Findings, logits: ir.Value) -> ir.Value:
+    """Return the model's own probabilities, or the softmax of its logits where it ends with these."""
+    head = findings.head
+    if head.probabilities is not None:
+        return find_value(op.graph, head.probabilities)
+    return op.Softmax(logits, axis=head.class_axis)
+
+
+def _as_rows(op: Op, value: ir.Value, class_axis: int) -> ir.Value:
+    """Return (N, K): what lies beside the class axis is summed over (a segmentation's pixels)."""
+    others = [axis for axis in range(1, rank(value)) if axis != class_axis]
+    return op.ReduceSum(value, axes=others, keepdims=0) if others else value
+
+
+def _from_rows(op: Op, rows: ir.Value, like: ir.Value, class_axis: int) -> ir.Value:
+    """Return (N, K) repeated in the shape of `like`."""
+    others = [axis for axis in range(1, rank(like)) if axis != class_axis]
+    if not others:
+        return rows
+    return op.Expand(op.Unsqueeze(rows, others), op.shape(like))
+
+
+def _neuron(op: Op, findings: Findings, form: Form) -> Scalar:
+    assert form.layer is not None
+    value = find_value(op.graph, form.layer)
+    layer = findings.layer_or_none(op.graph, form.layer)
+    of = fold(op, _float32(op, value), layer) if layer is not None else value
+    if rank(of) < 2:
+        raise LayerError(f"layer {form.layer!r} has no channels: its shape is {dims(value)}")
+    _check_place(form, of)
+    pixels = list(range(2, rank(of)))
+    activity = op.ReduceMax(_float32(op, of), axes=pixels, keepdims=0) if pixels else _float32(op, of)
+    index = resolve_top(op, _index_input(op, TARGET, _batch(of)), activity)
+    seed = one_hot(op, index, op.dim(of, 1), activity)
+    if not pixels:
+        return Scalar(of, seed)
+    seed = op.Unsqueeze(seed, pixels)
+    if form.at is not None:
+        for axis, at in zip(pixels, form.at, strict=True):
+            row = one_hot(op, op.const([at]), op.dim(of, axis), activity)
+            seed = op.Mul(seed, op.Unsqueeze(row, [a for a in range(1, rank(of)) if a != axis]))
+        return Scalar(of, seed)
+    return Scalar(of, op.Expand(seed, op.shape(of)))
+
+
+def _check_place(form: Form, of: ir.Value) -> None:
+    if form.at is None:
+        return
+    size = (dims(of) or ())[2:]
+    if len(size) != 2:
+        raise TargetError(f"layer {form.layer!r} has no rows and columns, so at={form.at[0]},{form.at[1]} means nothing there")
+    if any(isinstance(d, int) and at >= d for at, d in zip(form.at, size, strict=True)):
+        raise TargetError(f"at={form.at[0]},{form.at[1]} lies outside layer {form.layer!r}, which has {size[0]} rows and {size[1]} columns")
+
+
+def _batch(value: ir.Value) -> Any:
+    return (dims(value) or (None,))[0]
+
+
+def _float32(op: Op, value: ir.Value) -> ir.Value:
+    return op.cast(value, ir.DataType.FLOAT) if value.dtype in HALVES else value
+
+
+# ----- Outputs -----
+
+
+def _score(op: Op, scalar: Scalar) -> ir.Value:
+    """Return the target's value, (N,)."""
+    of = _float32(op, scalar.of)
+    product = op.Mul(of, scalar.seed)
+    return op.ReduceSum(product, axes=list(range(1, rank(product))), keepdims=0)
+
+
+def _scale_to_unit(op: Op, heat: ir.Value) -> ir.Value:
+    """Divide each sample's map by its maximum; a map of zeros stays one."""
+    peak = op.ReduceMax(heat, axes=[1, 2], keepdims=1)
+    zero = op.scalar(0, like=heat)
+    return op.Div(heat, op.Where(op.Greater(peak, zero), peak, op.scalar(1, like=heat)))
+
+
+def _output(op: Op, value: ir.Value, name: str) -> None:
+    """Make `value`, as float32, the graph output `name`."""
+    value = op.cast(value, ir.DataType.FLOAT)
+    output = ir.Value(name=name, type=value.type, shape=value.shape)
+    op.graph.append(ir.Node("", "Identity", [value], outputs=[output], name=name))
+    op.graph.outputs.append(output)

@@ -1,0 +1,155 @@
+"""The table of methods, which the Python API, the command line, its help and the README read.
+
+A method is a frozen dataclass: its fields are its settings, so they print, compare, hash (the cache
+key) and become command-line options.
+"""
+
+import dataclasses
+import difflib
+import inspect
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from onnxsal.errors import MethodError
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from onnxsal.graph.builder import Op
+    from onnxsal.methods.view import View
+
+
+class Method(Protocol):
+    """What turns a model into an explainer graph."""
+
+    def build(self, op: "Op", view: "View") -> "ir.Value":
+        """Emit the attribution: signed, one per sample, (N, h, w) or in the shape of the image input."""
+        ...
+
+    def reduce(self, op: "Op", attribution: "ir.Value", channel_axis: int) -> "ir.Value":
+        """Emit the map to look at, (N, h, w) >= 0, from an attribution with channels."""
+        ...
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """A registered method.
+
+    Attributes:
+        name: Its name on the command line, `grad-cam`.
+        kind: The dataclass that makes it.
+        summary: The first line of its docstring.
+        source: The paper, as its docstring cites it.
+    """
+
+    name: str
+    kind: type[Any]
+    summary: str
+    source: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Default by name of setting."""
+        return {f.name: f.default for f in dataclasses.fields(self.kind)}
+
+
+_METHODS: dict[str, MethodInfo] = {}
+Kind = TypeVar("Kind", bound=type[Any])
+
+
+def method(name: str) -> Callable[[Kind], Kind]:
+    """Register the decorated dataclass under `name`."""
+
+    def register(kind: Kind) -> Kind:
+        if name in _METHODS:
+            raise ValueError(f"there is a method {name!r} already")
+        lines = (inspect.getdoc(kind) or "").splitlines()
+        source = next((line.removeprefix("Source: ") for line in lines if line.startswith("Source: ")), "")
+        _METHODS[name] = MethodInfo(name, kind, lines[0] if lines else "", source.rstrip("."))
+        return kind
+
+    return register
+
+
+def methods() -> Mapping[str, MethodInfo]:
+    """Return all methods by name, in order of registration."""
+    return types.MappingProxyType(_METHODS)
+
+
+def find_method(name: str) -> MethodInfo:
+    """Return the method of that name.
+
+    Raises:
+        MethodError: There is none; the message has the nearest, and all.
+    """
+    if name in _METHODS:
+        return _METHODS[name]
+    near = difflib.get_close_matches(name.lower().replace("_", "-"), _METHODS, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise MethodError(f"no method {name!r}; {hint}there are {', '.join(_METHODS)}")
+
+
+def make_method(name: str, settings: Mapping[str, Any]) -> Method:
+    """Return the method `name` with the given settings; strings are read as the setting's type.
+
+    Raises:
+        MethodError: No such method or setting, or a value that does not fit.
+    """
+    info = find_method(name)
+    hints = get_type_hints(info.kind)
+    unknown = [s for s in settings if s not in info.settings]
+    if unknown:
+        have = ", ".join(info.settings) or "none"
+        raise MethodError(f"{name} has no setting {unknown[0]!r}; its settings are: {have}")
+    made: Method = info.kind(**{s: _read(name, s, value, hints[s]) for s, value in settings.items()})
+    return made
+
+
+def method_name(method: Method) -> str:
+    """Return the name a method is registered under."""
+    return next(info.name for info in _METHODS.values() if isinstance(method, info.kind))
+
+
+def _read(name: str, setting: str, value: Any, hint: Any) -> Any:
+    """Return `value` as the setting's type, read from text if need be."""
+    options = _options(hint)
+    for option in options:
+        try:
+            return _as_type(value, option)
+        except (ValueError, TypeError):
+            continue
+    wanted = " or ".join(str(getattr(o, "__name__", o)) for o in options)
+    raise MethodError(f"{name}: setting {setting}={value!r} is not {wanted}")
+
+
+def _options(hint: Any) -> list[Any]:
+    if get_origin(hint) is Literal:
+        return list(get_args(hint))
+    if get_origin(hint) in (Union, types.UnionType):
+        return [o for part in get_args(hint) for o in _options(part)]
+    return [hint]
+
+
+def _as_type(value: Any, option: Any) -> Any:
+    if option is type(None):
+        if value is None or value == "none":
+            return None
+        raise ValueError(value)
+    if option is bool:
+        return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[str(value).lower()] \
+            if str(value).lower() in ("true", "yes", "1", "false", "no", "0") else _refuse(value)
+    if isinstance(option, str):  # one value of a Literal
+        return option if value == option else _refuse(value)
+    if option is str:
+        return value if isinstance(value, str) else _refuse(value)
+    if isinstance(value, bool):
+        return _refuse(value)
+    if option is int and isinstance(value, float) and value != int(value):
+        return _refuse(value)
+    return option(value)
+
+
+def _refuse(value: Any) -> Any:
+    raise ValueError(value)

@@ -1,0 +1,7 @@
+"""ONNX Runtime: which build and provider, sessions, batches, and compiled graphs kept on disk."""
+
+from onnxsal.session.cache import Cache
+from onnxsal.session.run import Session
+from onnxsal.session.runtime import resolve_providers, runtime_version
+
+__all__ = ["Cache", "Session", "resolve_providers", "runtime_version"]

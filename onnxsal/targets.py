@@ -70,7 +70,13 @@ class Target:
     def facts(self) -> dict[str, object]:
         """Return the target as JSON types."""
         at = None if self.form.at is None else list(self.form.at)
-        said = {"kind": self.form.kind, "index": self.index, "label": self.label, "minus": self.minus, "text": self.text}
+        said = {
+            "kind": self.form.kind,
+            "index": self.index,
+            "label": self.label,
+            "minus": self.minus,
+            "text": self.text,
+        }
         return said | ({"layer": self.form.layer, "at": at} if self.form.kind == "neuron" else {})
 
     def resolved(self, index: int, label: str | None) -> "Target":
@@ -78,7 +84,9 @@ class Target:
         return replace(self, index=index, label=label, rank=None)
 
 
-def parse_target(target: "str | int | Target | None", labels: Sequence[str] | None, classes: int | None) -> list[Target]:
+def parse_target(
+    target: "str | int | Target | None", labels: Sequence[str] | None, classes: int | None
+) -> list[Target]:
     """Read what a user wrote: `top`, `top:3`, `281`, `tabby`, `prob:281`, `281-285`, `layer:NAME,channel=17,at=3,5`.
 
     Args:
@@ -116,7 +124,10 @@ def find_class(text: str, labels: Sequence[str] | None, classes: int | None) -> 
     if re.fullmatch(r"-?\d+", text):
         return _checked_index(int(text), classes)
     if not labels:
-        raise TargetError(f"target {text!r} is not a class index, and the model's labels are not known: give an index, or a card with labels")
+        raise TargetError(
+            f"target {text!r} is not a class index, and the model's labels are not known: give an index, or a "
+            f"card with labels"
+        )
     if text in labels:
         return list(labels).index(text)
     folded = [i for i, label in enumerate(labels) if label.casefold() == text.casefold()]
@@ -181,7 +192,9 @@ def _neuron(text: str) -> Target:
     """Read `layer:NAME,channel=17` or `layer:NAME,channel=17,at=3,5`. The name may hold commas."""
     match = re.fullmatch(r"layer:(?P<layer>.+?),\s*channel=(?P<channel>\d+)(?:,\s*at=(?P<y>\d+),\s*(?P<x>\d+))?", text)
     if match is None:
-        raise TargetError(f"target {text!r} cannot be read: write layer:NAME,channel=17 or layer:NAME,channel=17,at=ROW,COLUMN")
+        raise TargetError(
+            f"target {text!r} cannot be read: write layer:NAME,channel=17 or layer:NAME,channel=17,at=ROW,COLUMN"
+        )
     at = None if match["y"] is None else (int(match["y"]), int(match["x"]))
     return Target(Form("neuron", match["layer"], at), int(match["channel"]), text=text)
 

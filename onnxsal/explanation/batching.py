@@ -24,7 +24,10 @@ def batch_agrees(network: Network, single: Session, providers: list[str]) -> boo
     if batched is None:
         return False
     image = network.card.image
-    x = _random_rows(image.dtype, [d if isinstance(d, int) else s for d, s in zip(single.inputs[image.name], _shape(network), strict=True)])
+    x = _random_rows(
+        image.dtype,
+        [d if isinstance(d, int) else s for d, s in zip(single.inputs[image.name], _shape(network), strict=True)],
+    )
     try:
         session = Session(ir.to_proto(ir.external_data.load_to_model(batched.clone())).SerializeToString(), providers)
         return rows_agree(

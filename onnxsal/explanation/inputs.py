@@ -92,7 +92,8 @@ def _from_model_input(image: Array, card: ResolvedCard, name: str) -> list[Sampl
     batch = image if image.ndim == 4 else image[None]
     if batch.ndim != 4 or not _fits(batch.shape, info) or 0 in batch.shape:
         raise ImageError(
-            f"an array of shape {image.shape} does not fit input {plain(info.name)!r} {info.shown_shape}; give one of that "
+            f"an array of shape {image.shape} does not fit input {plain(info.name)!r} {info.shown_shape}; give "
+            f"one of that "
             f"shape, a uint8 array (H, W, C), a Pillow image or a path"
         )
     if not np.isfinite(batch).all():
@@ -125,7 +126,8 @@ def read_other_inputs(
     if missing:
         listed = ", ".join(f"{plain(i.name)!r} {i.dtype} {i.shown_shape}" for i in missing)
         raise UnsupportedModel(
-            f"the model has inputs beside the image: {listed}; give them by --input NAME=FILE.npy, or inputs={{...}} in Python"
+            f"the model has inputs beside the image: {listed}; give them by --input NAME=FILE.npy, or "
+            f"inputs={{...}} in Python"
         )
     return {name: _read_other(value, others[name], count) for name, value in given.items()}
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from onnxsal.errors import MethodError, OnnxsalError, TargetError
 from onnxsal.explanation.compiled import CompiledExplainer, Compiler
-from onnxsal.explanation.explanation import Explanation, Prediction
+from onnxsal.explanation.explanation import Explanation
 from onnxsal.explanation.inputs import Sample, read_other_inputs, read_samples
 from onnxsal.explanation.scores import class_scores, to_predictions
 from onnxsal.methods import find_method, make_method
@@ -177,7 +177,8 @@ class Model:
         shapes = {s.x.shape for s in samples}
         if len(shapes) > 1:
             raise OnnxsalError(
-                f"the images give model inputs of {len(shapes)} different sizes, which cannot share a batch: explain them one "
+                f"the images give model inputs of {len(shapes)} different sizes, which cannot share a batch: "
+                f"explain them one "
                 f"by one, or give a size in the card"
             )
         others = read_other_inputs(inputs, self.card, self.network.signature.inputs, len(samples))
@@ -199,10 +200,17 @@ class Model:
             if chosen == TOP and scores is not None and target.form.kind != "neuron":
                 chosen = int(scores[i].argmax())
             is_class = scores is not None and target.form.kind != "neuron"
-            score = float(scores[i, chosen]) if is_class and target.form.kind == "logit" and scores is not None else float(results["score"][i])
+            score = (
+                float(scores[i, chosen])
+                if is_class and target.form.kind == "logit" and scores is not None
+                else float(results["score"][i])
+            )
             attribution, saliency = results["attribution"][i], results["saliency_map"][i]
             if not np.isfinite(attribution).all():
-                raise OnnxsalError(f"{method} of {sample.name} has values that are not finite: the model itself overflows on this image")
+                raise OnnxsalError(
+                    f"{method} of {sample.name} has values that are not finite: the model itself overflows on "
+                    f"this image"
+                )
             explanations.append(
                 Explanation(
                     attribution=attribution,
@@ -210,8 +218,11 @@ class Model:
                     target=target.resolved(chosen, self.card.card.label_of(chosen) if is_class else None),
                     score=score,
                     method=method,
-                    settings={k: getattr(made, k) for k in vars(made)} | ({"layer": layer} if (layer := run.explainer.facts["layer"]) else {}),
-                    predictions=() if scores is None or probabilities is None else to_predictions(scores[i], probabilities[i], 5, self.card.card),
+                    settings={k: getattr(made, k) for k in vars(made)}
+                    | ({"layer": layer} if (layer := run.explainer.facts["layer"]) else {}),
+                    predictions=()
+                    if scores is None or probabilities is None
+                    else to_predictions(scores[i], probabilities[i], 5, self.card.card),
                     provenance=self._provenance(run.explainer.session),
                     photo=sample.photo,
                     name=sample.name,

@@ -30,9 +30,14 @@ def make_portable(model: "ir.Model", card: Card) -> "ir.Model":
     model.metadata_props.update(card_to_metadata(card))
     common.RemoveUnusedOpsetsPass()(model)
     model = ir.external_data.load_to_model(model)
-    if sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None) < PROTOBUF_LIMIT:
+    if (
+        sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
+        < PROTOBUF_LIMIT
+    ):
         try:
             onnx.checker.check_model(ir.to_proto(model), full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-            raise OnnxsalError(f"the compiled explainer is not valid ONNX ({str(error).splitlines()[0]}); please report this") from error
+            raise OnnxsalError(
+                f"the compiled explainer is not valid ONNX ({str(error).splitlines()[0]}); please report this"
+            ) from error
     return model

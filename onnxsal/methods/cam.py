@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from onnxsal.methods.gradient import largest_magnitude
 from onnxsal.methods.registry import method
 
 if TYPE_CHECKING:
@@ -27,10 +26,6 @@ class CAM:
         activation = view.pooled_layer()
         weights = view.pooled_weights()
         return op.ReduceSum(op.Mul(weights, activation), axes=[1], keepdims=0)
-
-    def reduce(self, op: "Op", attribution: "ir.Value", channel_axis: int) -> "ir.Value":
-        """Return the map itself; it has no channels left."""
-        raise AssertionError("a class activation map has no channels")
 
 
 @method("grad-cam")
@@ -56,10 +51,6 @@ class GradCAM:
         weighted = op.ReduceSum(op.Mul(weights, activation), axes=[1], keepdims=0)
         return op.Relu(weighted) if self.relu else weighted
 
-    def reduce(self, op: "Op", attribution: "ir.Value", channel_axis: int) -> "ir.Value":
-        """Return the map itself; it has no channels left."""
-        raise AssertionError("a class activation map has no channels")
-
 
 @method("guided-grad-cam")
 @dataclass(frozen=True)
@@ -81,7 +72,3 @@ class GuidedGradCAM:
 
         cam = view.enlarge(GradCAM(self.layer).build(op, view))
         return op.Mul(modified_gradient(view, GUIDED), op.Unsqueeze(cam, [view.channel_axis]))
-
-    def reduce(self, op: "Op", attribution: "ir.Value", channel_axis: int) -> "ir.Value":
-        """Return the largest magnitude over the channels."""
-        return largest_magnitude(op, attribution, channel_axis)

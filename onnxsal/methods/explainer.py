@@ -1,6 +1,7 @@
 """Build the explainer graph of a method on a model: what `explain` runs and `compile` saves."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +57,7 @@ def build_explainer(model: ir.Model, findings: Findings, method: Method, form: F
     view = View(op, findings, scalar)
     with op.scope(method_name(method)):
         attribution = method.build(op, view)
-        heat = attribution if rank(attribution) == 3 else method.reduce(op, attribution, findings.image_channel_axis)
+        heat = attribution if rank(attribution) == 3 else _reduce(op, method, attribution, findings.image_channel_axis)
         heat = op.Relu(enlarge(op, heat, view.image, findings.spatial_axes))
         saliency = _scale_to_unit(op, heat)
         score = _score(op, scalar)
@@ -93,7 +94,9 @@ def _make_room(graph: ir.Graph) -> None:
     ours = {TARGET, MINUS, ATTRIBUTION, SALIENCY_MAP, SCORE}
     for value in [*graph.inputs, *graph.outputs]:
         if value.name in ours:
-            raise UnsupportedModel(f"the model has an input or output {value.name!r} itself, which explanations use: rename it in the file")
+            raise UnsupportedModel(
+                f"the model has an input or output {value.name!r} itself, which explanations use: rename it in the file"
+            )
     for value in [*graph.initializers.values(), *(v for n in graph for v in n.outputs)]:
         if value.name in ours:
             value.name = f"{value.name}_of_model"
@@ -181,9 +184,14 @@ def _check_place(form: Form, of: ir.Value) -> None:
         return
     size = (dims(of) or ())[2:]
     if len(size) != 2:
-        raise TargetError(f"layer {form.layer!r} has no rows and columns, so at={form.at[0]},{form.at[1]} means nothing there")
+        raise TargetError(
+            f"layer {form.layer!r} has no rows and columns, so at={form.at[0]},{form.at[1]} means nothing there"
+        )
     if any(isinstance(d, int) and at >= d for at, d in zip(form.at, size, strict=True)):
-        raise TargetError(f"at={form.at[0]},{form.at[1]} lies outside layer {form.layer!r}, which has {size[0]} rows and {size[1]} columns")
+        raise TargetError(
+            f"at={form.at[0]},{form.at[1]} lies outside layer {form.layer!r}, which has {size[0]} rows and "
+            f"{size[1]} columns"
+        )
 
 
 def _batch(value: ir.Value) -> Any:
@@ -195,6 +203,14 @@ def _float32(op: Op, value: ir.Value) -> ir.Value:
 
 
 # ----- Outputs -----
+
+
+def _reduce(op: Op, method: Method, attribution: ir.Value, channel_axis: int) -> ir.Value:
+    """Return a map (N, H, W) from an attribution with channels, as the method says."""
+    own: Callable[..., ir.Value] | None = getattr(method, "reduce", None)
+    if own is not None:
+        return own(op, attribution, channel_axis)
+    return op.ReduceMax(op.Abs(attribution), axes=[channel_axis], keepdims=0)
 
 
 def _score(op: Op, scalar: Scalar) -> ir.Value:

@@ -25,10 +25,6 @@ class Gradient:
         """Return the signed gradient, in the shape of the image input."""
         return view.gradient()
 
-    def reduce(self, op: "Op", attribution: "ir.Value", channel_axis: int) -> "ir.Value":
-        """Return the largest magnitude over the channels."""
-        return largest_magnitude(op, attribution, channel_axis)
-
 
 @method("grad-x-input")
 @dataclass(frozen=True)
@@ -55,8 +51,3 @@ class GradXInput:
     def reduce(self, op: "Op", attribution: "ir.Value", channel_axis: int) -> "ir.Value":
         """Return the magnitude of the sum over the channels."""
         return op.Abs(op.ReduceSum(attribution, axes=[channel_axis], keepdims=0))
-
-
-def largest_magnitude(op: "Op", attribution: "ir.Value", channel_axis: int) -> "ir.Value":
-    """Return the largest magnitude over the channels, (N, H, W)."""
-    return op.ReduceMax(op.Abs(attribution), axes=[channel_axis], keepdims=0)

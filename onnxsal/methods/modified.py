@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onnxsal.errors import MethodError
-from onnxsal.methods.gradient import largest_magnitude
 from onnxsal.methods.registry import method
 
 if TYPE_CHECKING:
@@ -49,10 +48,6 @@ class GuidedBackprop:
 
         return modified_gradient(view, GUIDED)
 
-    def reduce(self, op: "Op", attribution: "ir.Value", channel_axis: int) -> "ir.Value":
-        """Return the largest magnitude over the channels."""
-        return largest_magnitude(op, attribution, channel_axis)
-
 
 @method("deconvnet")
 @dataclass(frozen=True)
@@ -68,7 +63,3 @@ class Deconvnet:
         from onnxsal.methods.rectifiers import DECONVNET
 
         return modified_gradient(view, DECONVNET)
-
-    def reduce(self, op: "Op", attribution: "ir.Value", channel_axis: int) -> "ir.Value":
-        """Return the largest magnitude over the channels."""
-        return largest_magnitude(op, attribution, channel_axis)

@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 
 
 class Method(Protocol):
-    """What turns a model into an explainer graph."""
+    """What turns a model into an explainer graph.
+
+    A method whose attribution has channels may say how its map comes from them, by a method
+    `reduce(op, attribution, channel_axis) -> (N, H, W)`; otherwise a pixel shows the largest magnitude
+    among its channels.
+    """
 
     def build(self, op: "Op", view: "View") -> "ir.Value":
         """Emit the attribution: signed, one per sample, (N, h, w) or in the shape of the image input."""
-        ...
-
-    def reduce(self, op: "Op", attribution: "ir.Value", channel_axis: int) -> "ir.Value":
-        """Emit the map to look at, (N, h, w) >= 0, from an attribution with channels."""
         ...
 
 
@@ -138,8 +139,11 @@ def _as_type(value: Any, option: Any) -> Any:
             return None
         raise ValueError(value)
     if option is bool:
-        return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[str(value).lower()] \
-            if str(value).lower() in ("true", "yes", "1", "false", "no", "0") else _refuse(value)
+        return (
+            {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[str(value).lower()]
+            if str(value).lower() in ("true", "yes", "1", "false", "no", "0")
+            else _refuse(value)
+        )
     if isinstance(option, str):  # one value of a Literal
         return option if value == option else _refuse(value)
     if option is str:

@@ -73,7 +73,9 @@ class View:
         found = self._findings.layer(self._op.graph, layer)
         value = find_value(self._op.graph, found.name)
         if not self._reaches(value):
-            raise LayerError(f"the target does not depend on layer {found.name!r}: choose one that lies before the target")
+            raise LayerError(
+                f"the target does not depend on layer {found.name!r}: choose one that lies before the target"
+            )
         folded = fold(self._op, self._float(value), found)
         self._folded[folded] = (value, found)
         self._used_layers.append(found)

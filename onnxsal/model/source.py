@@ -87,7 +87,9 @@ class Source:
         signature: What its header says.
     """
 
-    def __init__(self, path: Path | None, data: bytes | None, known: Callable[[str], Any], keep: Callable[[str, Any], None]) -> None:
+    def __init__(
+        self, path: Path | None, data: bytes | None, known: Callable[[str], Any], keep: Callable[[str, Any], None]
+    ) -> None:
         """Hash and read a model.
 
         Args:
@@ -120,9 +122,13 @@ class Source:
         try:
             proto = onnx.load_model_from_string(data)
         except DecodeError as error:
-            raise ModelError(f"{name} is not a complete ONNX file: it cannot be parsed; it may be truncated, or something else") from error
+            raise ModelError(
+                f"{name} is not a complete ONNX file: it cannot be parsed; it may be truncated, or something else"
+            ) from error
         if not proto.opset_import or not proto.graph.output:
-            raise ModelError(f"{name} is not an ONNX model: it has no {'graph outputs' if proto.opset_import else 'opset'}")
+            raise ModelError(
+                f"{name} is not an ONNX model: it has no {'graph outputs' if proto.opset_import else 'opset'}"
+            )
         return proto
 
     def _hash_external(self, head: "hashlib._Hash") -> str:
@@ -135,13 +141,21 @@ class Source:
     def _external_path(self, location: str) -> Path:
         """Return where external weights lie, which must be in the model's folder."""
         if self.path is None:
-            raise ModelError(f"the model keeps weights in {location!r} beside its file: load it by its path, not from memory")
+            raise ModelError(
+                f"the model keeps weights in {location!r} beside its file: load it by its path, not from memory"
+            )
         folder = self.path.parent.resolve()
         path = (folder / location).resolve()
         if not path.is_relative_to(folder):
-            raise ModelError(f"{self.path.name} names weights outside its own folder, {location!r}: not followed; put them beside the model")
+            raise ModelError(
+                f"{self.path.name} names weights outside its own folder, {location!r}: not followed; put them "
+                f"beside the model"
+            )
         if not path.is_file():
-            raise ModelError(f"{self.path.name} keeps its weights in {location!r}, which is missing from {self.path.parent}: copy it there")
+            raise ModelError(
+                f"{self.path.name} keeps its weights in {location!r}, which is missing from {self.path.parent}: "
+                f"copy it there"
+            )
         return path
 
     def load_ir(self) -> "ir.Model":
@@ -161,8 +175,14 @@ class Source:
             return ir.from_proto(onnx.load_model_from_string(self.data))
         except ir.serde.SerdeError as error:
             ml = [t for t in self.signature.op_types if t.startswith("ai.onnx.ml::")]
-            what = f"is a classical machine-learning model ({', '.join(t.split('::')[1] for t in ml)})" if ml else "cannot be read"
-            raise UnsupportedModel(f"{name} {what}, which has no gradients: only black-box methods can explain it") from error
+            what = (
+                f"is a classical machine-learning model ({', '.join(t.split('::')[1] for t in ml)})"
+                if ml
+                else "cannot be read"
+            )
+            raise UnsupportedModel(
+                f"{name} {what}, which has no gradients: only black-box methods can explain it"
+            ) from error
 
     def runnable(self) -> Path | bytes:
         """Return what a session loads."""

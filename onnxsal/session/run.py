@@ -40,7 +40,8 @@ class Session:
         runtime = load_runtime()
         options = runtime.SessionOptions()
         options.log_severity_level = QUIET
-        # Gradients need less memory without the pre-computed pattern, at the same speed (ResNet-50, batch 8: 889 MB, not 1341).
+        # Gradients need less memory without the pre-computed pattern, at the same speed (ResNet-50, batch 8: 889
+        # MB, not 1341).
         options.enable_mem_pattern = False
         if threads is not None:
             options.intra_op_num_threads = threads
@@ -57,7 +58,9 @@ class Session:
         self.outputs: list[str] = [o.name for o in self._session.get_outputs()]
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
 
-    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None, *, batch_size: int | None = None) -> dict[str, Array]:
+    def run(
+        self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None, *, batch_size: int | None = None
+    ) -> dict[str, Array]:
         """Run all samples and return their outputs, put together again.
 
         A graph whose batch is fixed gets as many samples at a time as it is made for; inputs with one
@@ -85,15 +88,23 @@ class Session:
     def _chunk(
         self, feeds: Mapping[str, Array], names: list[str], start: int, step: int, count: int, fixed: int | None
     ) -> dict[str, Array]:
-        some = {k: a if a.ndim == 0 or a.shape[0] != count or count == 1 else a[start : start + step] for k, a in feeds.items()}
+        some = {
+            k: a if a.ndim == 0 or a.shape[0] != count or count == 1 else a[start : start + step]
+            for k, a in feeds.items()
+        }
         size = min(step, count - start)
         if fixed and size < fixed:  # fill up a fixed batch with copies, and drop what they yield
-            some = {k: np.concatenate([a, np.repeat(a[-1:], fixed - len(a), axis=0)]) if a.ndim else a for k, a in some.items()}
+            some = {
+                k: np.concatenate([a, np.repeat(a[-1:], fixed - len(a), axis=0)]) if a.ndim else a
+                for k, a in some.items()
+            }
         results = self._run_once(some, names, fixed or size)
         return {name: a[:size] for name, a in results.items()}
 
     def _run_once(self, feeds: Mapping[str, Array], names: list[str], count: int) -> dict[str, Array]:
-        shared = {k: np.repeat(a, count, axis=0) if a.ndim and a.shape[0] == 1 and count > 1 else a for k, a in feeds.items()}
+        shared = {
+            k: np.repeat(a, count, axis=0) if a.ndim and a.shape[0] == 1 and count > 1 else a for k, a in feeds.items()
+        }
         try:
             results = self._session.run(names, shared)
         except Exception as error:  # as above

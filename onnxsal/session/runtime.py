@@ -56,7 +56,11 @@ def load_runtime() -> ModuleType:
         onnxruntime.InferenceSession  # noqa: B018 - uninstalling one of two builds leaves an empty namespace behind
     except (ImportError, AttributeError) as error:
         reason = f" ({str(error).splitlines()[0]})" if builds else ""
-        fix = f"pip install --force-reinstall {builds[0]}" if builds else "pip install 'onnxsal[cpu]', or 'onnxsal[gpu]' for CUDA"
+        fix = (
+            f"pip install --force-reinstall {builds[0]}"
+            if builds
+            else "pip install 'onnxsal[cpu]', or 'onnxsal[gpu]' for CUDA"
+        )
         raise RuntimeMissing(f"ONNX Runtime is not {'working' if builds else 'installed'}{reason}: {fix}") from error
     return onnxruntime
 
@@ -101,7 +105,9 @@ def resolve_providers(providers: str | Sequence[str] | None) -> list[str]:
         name = SHORT_NAMES.get(provider.lower(), provider)
         if name not in available:
             have = ", ".join(_short(p) for p in available)
-            raise RuntimeMissing(f"provider {provider!r} is not in the installed ONNX Runtime, which has {have}{_hint(name)}")
+            raise RuntimeMissing(
+                f"provider {provider!r} is not in the installed ONNX Runtime, which has {have}{_hint(name)}"
+            )
         names.append(name)
     return list(dict.fromkeys([*names, "CPUExecutionProvider"]))
 

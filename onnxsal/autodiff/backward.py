@@ -102,12 +102,13 @@ def _ancestors(values: Sequence[ir.Value]) -> set[ir.Node]:
 
 def read_values(node: ir.Node) -> list[ir.Value]:
     """Return what a node reads, the outer values that its subgraphs read included."""
-    inner = [v for n in ir.traversal.RecursiveGraphIterator(node) for v in n.inputs] if _has_subgraph(node) else []
+    inner = [v for graph in _subgraphs(node) for n in ir.traversal.RecursiveGraphIterator(graph) for v in n.inputs]
     return [v for v in [*node.inputs, *inner] if v is not None]
 
 
-def _has_subgraph(node: ir.Node) -> bool:
-    return any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
+def _subgraphs(node: ir.Node) -> list[ir.Graph]:
+    one = [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
+    return one + [g for a in node.attributes.values() if a.type == ir.AttributeType.GRAPHS for g in a.as_graphs()]
 
 
 def _active_inputs(op: Op, node: ir.Node, active: set[ir.Value]) -> list[str]:
@@ -116,7 +117,7 @@ def _active_inputs(op: Op, node: ir.Node, active: set[ir.Value]) -> list[str]:
     formals = [
         formal_name(schema, i) for i, v in enumerate(node.inputs) if v is not None and v in active and is_float(v)
     ]
-    if _has_subgraph(node) and any(v in active for v in read_values(node)):
+    if any(v in active and v not in node.inputs for v in read_values(node)):
         formals.append("a value its subgraph reads")
     return list(dict.fromkeys(formals))
 

@@ -33,6 +33,8 @@ def unbroadcast(op: Op, g: ir.Value, primal: ir.Value, op_type: str) -> ir.Value
     """Return `g` summed to the shape of `primal`."""
     if op_type not in BROADCASTING or same_shape(g, primal):
         return g
+    if dims(g) is None or dims(primal) is None:
+        return _sum_unknown(op, g, primal)
     extra = rank(g) - rank(primal)
     axes = [*range(extra), *_repeated(g, primal, extra)]
     if axes:
@@ -59,6 +61,18 @@ def _sum_ones(op: Op, g: ir.Value, primal: ir.Value, extra: int) -> ir.Value:
     shape = op.Shape(primal)
     if extra:
         shape = op.Concat(op.const([1] * extra), shape, axis=0)
+    return _sum_where_one(op, g, shape)
+
+
+def _sum_unknown(op: Op, g: ir.Value, primal: ir.Value) -> ir.Value:
+    """Sum to a shape where not even the number of axes is known before the run."""
+    shape = op.Shape(primal)
+    extra = op.Sub(op.Shape(op.Shape(g)), op.Shape(shape))
+    g = _sum_where_one(op, g, op.Concat(op.Expand([1], extra), shape, axis=0))
+    return op.Reshape(g, shape, allowzero=1)
+
+
+def _sum_where_one(op: Op, g: ir.Value, shape: ir.Value) -> ir.Value:
     axes = op.Squeeze(op.NonZero(op.Equal(shape, op.const([1]))), axes=[0])
     # On no axes at all ReduceSum would sum over everything.
     return op.ReduceSum(g, axes, keepdims=1, noop_with_empty_axes=1)

@@ -49,7 +49,11 @@ def vjp(
     graph = result.graph
     values = {name: _float_value(graph, name) for name in [*sources, *targets]}
     op = Op(graph, opset_of(result), result.ir_version)
-    seeds = {values[name]: _cotangent_input(graph, values[name], keep_half) for name in sources}
+    seeds: dict[ir.Value, ir.Value] = {}
+    for name in sources:
+        seed = _cotangent_input(graph, values[name], name, keep_half)
+        # A value and its node are two names of one thing.
+        seeds[values[name]] = op.Add(seeds[values[name]], seed) if values[name] in seeds else seed
     gradients = differentiate(op, seeds, [values[name] for name in targets], rules, keep_half=keep_half)
     for name, g in zip(targets, gradients, strict=True):
         _expose(op, values[name], g, f"grad_{name}", keep_half)
@@ -74,8 +78,8 @@ def _gradient_type(value: ir.Value, keep_half: bool) -> ir.DataType:
     return ir.DataType.FLOAT if value.dtype in HALVES and not keep_half else value.dtype
 
 
-def _cotangent_input(graph: ir.Graph, value: ir.Value, keep_half: bool) -> ir.Value:
-    name = f"cotangent_{value.name}"
+def _cotangent_input(graph: ir.Graph, value: ir.Value, name: str, keep_half: bool) -> ir.Value:
+    name = f"cotangent_{name}"
     _check_free(graph, name)
     made = ir.Value(name=name, type=ir.TensorType(_gradient_type(value, keep_half)), shape=value.shape)
     graph.inputs.append(made)
@@ -95,7 +99,7 @@ def _expose(op: Op, value: ir.Value, g: ir.Value | None, name: str, keep_half: b
 
 def _identity(op: Op, value: ir.Value, name: str) -> ir.Value:
     output = ir.Value(name=name)
-    op.graph.append(ir.Node("", "Identity", [value], outputs=[output], name=name))
+    op.graph.append(ir.Node("", "Identity", [value], outputs=[output], name=op.fresh(name)))
     return output
 
 

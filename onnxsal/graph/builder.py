@@ -15,6 +15,7 @@ import onnx
 import onnx.shape_inference
 import onnx_ir as ir
 
+from onnxsal.errors import UnsupportedModel
 from onnxsal.graph.types import annotate, constant, dims, static_shape, type_proto
 
 # Integer constants up to this many elements (shapes, axes, pads) take part in shape inference.
@@ -40,7 +41,7 @@ class Op:
         self._ir_version = ir_version
         self._scope = "onnxsal"
         self._memo: dict[Any, Any] = {}
-        self._names = {v.name for v in _all_values(graph)}
+        self._names = set(_all_names(graph))
         self._counts: dict[str, int] = {}
 
     def __getattr__(self, op_type: str) -> Callable[..., Any]:
@@ -82,7 +83,7 @@ class Op:
             given[at] = named.pop(name)
         while given and given[-1] is None:
             given.pop()
-        types = {}
+        types: dict[str, ir.DataType | None] = {}
         for i, value in enumerate(given):
             if isinstance(value, ir.Value):
                 types.setdefault(_formal(schema, i).type_str, value.dtype)
@@ -141,8 +142,8 @@ class Op:
             )
             self.graph.register_initializer(made)
             self._memo[key] = made
-        made = self._memo[key]
-        return made
+        found: ir.Value = self._memo[key]
+        return found
 
     def scalar(self, value: float, *, like: ir.Value) -> ir.Value:
         """Return a rank-0 constant of the type of `like`."""
@@ -199,8 +200,16 @@ class Op:
 
 
 def rank(value: ir.Value) -> int:
-    """Return the number of axes of a value, which the canonical form guarantees to be known."""
-    assert value.shape is not None, f"the rank of {value.name!r} is not known"
+    """Return the number of axes of a value.
+
+    Raises:
+        UnsupportedModel: It is known at run time only, as behind operators that ONNX has no shape inference for.
+    """
+    if value.shape is None:
+        raise UnsupportedModel(
+            f"the number of axes of {value.name!r} is not known before the run, and its gradient needs it: "
+            f"export the model with fixed ranks, or explain a layer behind that"
+        )
     return len(value.shape)
 
 
@@ -225,8 +234,10 @@ def _tensor_proto(value: ir.Value) -> onnx.TensorProto:
     return onnx.numpy_helper.from_array(array, value.name)
 
 
-def _all_values(graph: ir.Graph) -> Iterator[ir.Value]:
-    yield from graph.inputs
-    yield from graph.initializers.values()
+def _all_names(graph: ir.Graph) -> Iterator[str | None]:
+    """Yield the names of values and of nodes: ONNX Runtime wants each to be unique."""
+    yield from (v.name for v in graph.inputs)
+    yield from graph.initializers
     for node in ir.traversal.RecursiveGraphIterator(graph):
-        yield from node.outputs
+        yield node.name
+        yield from (v.name for v in node.outputs)

@@ -1,7 +1,8 @@
 """Bring a model into canonical form: the one spelling that everything above may rely on.
 
 1. Model-local functions are inlined.
-2. Constants are initializers, never nodes; no Identity stands between an initializer and its readers.
+2. Constants are initializers, never nodes; no Identity stands between an initializer and its readers;
+   small expressions of constants, and shapes that are known, are computed.
 3. One opset: 21, or the model's own where it is later and something in it needs that.
 4. Convolutions and poolings say their geometry: `kernel_shape`, `strides`, `dilations`, `pads`, `group`.
 5. Types and shapes are inferred afresh; what the file claims about inner values is not believed.
@@ -18,6 +19,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from onnxsal.errors import ModelError, UnsupportedModel
+from onnxsal.graph.fold import fold_constants
 from onnxsal.graph.geometry import spell_out_geometry
 from onnxsal.graph.types import dims
 
@@ -45,6 +47,8 @@ def canonicalise(model: ir.Model) -> ir.Model:
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     _bypass_identity_on_initializers(model.graph)
     infer_shapes(model)
+    if fold_constants(model):
+        infer_shapes(model)
     spell_out_geometry(model.graph)
     return model
 
@@ -71,7 +75,8 @@ def _check_opset(model: ir.Model) -> None:
     version = opset_of(model)
     if not 7 <= version <= LATEST_OPSET:
         raise UnsupportedModel(
-            f"the model imports opset {version} of ai.onnx; onnxsal reads 7 to {LATEST_OPSET}: export it again at one of these"
+            f"the model imports opset {version} of ai.onnx; onnxsal reads 7 to {LATEST_OPSET}: export it again at "
+            f"one of these"
         )
 
 

@@ -16,6 +16,7 @@ from onnxsal.model.card.text import plain
 TASKS = ("classification", "detection", "segmentation", "pose", "embedding")
 LAYOUTS = ("NCHW", "NHWC")
 RESIZES = ("stretch", "shortest_edge", "letterbox", "top_left_pad", "fit_height", "none")
+ROUNDINGS = ("torchvision", "transformers", "nearest")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 CHANNELS = ("RGB", "BGR", "GRAY", "RGBA", "BGRA")
 
@@ -36,9 +37,12 @@ class Card:
             the input, what sticks out is cut; "letterbox" keeps it and pads both sides alike; "top_left_pad" keeps it
             and pads right and below; "fit_height" resizes to the full height and pads right, stretching only what would
             be too wide (lines of text); "none" takes the photo as it is.
-        resize_to: Shorter side in pixels before a centre crop, for "shortest_edge" and "stretch"; None crops nothing
-            more than the aspect ratio asks for.
-        crop: "center" where `resize_to` exceeds `size`.
+        resize_to: Shorter side in pixels before a centre crop, for "shortest_edge" and "stretch"; None cuts no more
+            than the aspect ratio asks for, and does so before resizing.
+        crop: "center", the only crop there is: what sticks out is cut alike on both sides.
+        rounding: How `resize_to` comes to whole pixels, which moves the crop by one, and scores in the first
+            decimal. The longer side and half of what is cut: "torchvision" truncates, rounds half to even;
+            "transformers" truncates both; "nearest" rounds, truncates. None counts as "torchvision".
         interpolation: One of `INTERPOLATIONS`; always with antialiasing, as Pillow and torchvision do.
         pad_value: What fills the padding, in 0..255, before normalisation.
         scale: Factor on pixels, for instance 1/255.
@@ -57,6 +61,7 @@ class Card:
     resize: str | None = None
     resize_to: int | None = None
     crop: str | None = None
+    rounding: str | None = None
     interpolation: str | None = None
     pad_value: float | None = None
     scale: float | None = None
@@ -199,6 +204,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "resize": _one_of(*RESIZES),
     "resize_to": _side,
     "crop": _one_of("center"),
+    "rounding": _one_of(*ROUNDINGS),
     "interpolation": _one_of(*INTERPOLATIONS),
     "pad_value": _pixel,
     "scale": _positive,

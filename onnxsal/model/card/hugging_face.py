@@ -68,13 +68,15 @@ def _geometry(config: Mapping[str, Any]) -> dict[str, Any]:
         # An old-style single number means the shorter edge wherever a crop follows.
         single = isinstance(config.get("size"), int)
         resize = "shortest_edge" if shortest or single else "stretch"
-        return {"resize": resize, "resize_to": shortest or height, "crop": "center", "size": (crop[0], crop[1])}
+        said = {"resize": resize, "resize_to": shortest or height, "crop": "center", "size": (crop[0], crop[1])}
+        return said | {"rounding": "transformers"}
     if shortest and config.get("crop_pct"):
         # ConvNext: from 384 on it only stretches.
         if shortest >= 384:
             return {"resize": "stretch", "size": (shortest, shortest)}
         resize_to = int(shortest / _float_or(config["crop_pct"], 1.0))
-        return {"resize": "shortest_edge", "resize_to": resize_to, "crop": "center", "size": (shortest, shortest)}
+        said = {"resize": "shortest_edge", "resize_to": resize_to, "crop": "center", "size": (shortest, shortest)}
+        return said | {"rounding": "transformers"}
     if height and width:
         return {"resize": "stretch", "size": (height, width)}
     return {}

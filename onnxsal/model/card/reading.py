@@ -7,7 +7,7 @@ from typing import Any
 from onnxsal.model.card.fields import Card
 
 # A source that says how photos are resized says it whole: a crop out of another source would not belong to it.
-_SPOKEN_FOR = {"resize": ("resize_to", "crop")}
+_SPOKEN_FOR = {"resize": ("resize_to", "crop", "rounding")}
 
 
 @dataclass(frozen=True)

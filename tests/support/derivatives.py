@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 import onnx.reference
+import onnx_ir as ir
 import onnxruntime as ort
 
 from onnxsal.autodiff import vjp
@@ -28,6 +28,8 @@ class Case:
         runtimes: Where the gradient graph runs: `reference` in double, `ort` in float32.
         numeric: Where the forward pass for the differences runs. ORT in float32 only for what is
             linear in its input (any step is exact then), where the reference evaluator is wrong.
+        step: Length of the difference, where the usual one will not do: the reference evaluator computes
+            some functions in float32 whatever it is given.
         opset: The opset of the model.
         rtol: Tolerance of the comparison, where the usual one will not do; the note says why.
         note: What the case guards.
@@ -39,6 +41,7 @@ class Case:
     feeds: dict = field(default_factory=dict, compare=False)
     runtimes: tuple[str, ...] = ("reference", "ort")
     numeric: str = "reference"
+    step: float | None = None
     opset: int = 21
     rtol: float | None = None
     note: str = ""
@@ -87,7 +90,7 @@ def directional_derivatives(case: Case, rng: np.random.Generator) -> dict[str, t
     outputs = run(model, feeds, [output], case.numeric)[0]
     u = {n: rng.standard_normal(feeds[n].shape) for n in wrt}
     v = rng.standard_normal(outputs.shape)
-    step = EPSILON if case.numeric == "reference" else 0.5
+    step = case.step or (EPSILON if case.numeric == "reference" else 0.5)
     plus, minus = (
         run(model, feeds | {n: feeds[n] + s * step * u[n] for n in wrt}, [output], case.numeric)[0] for s in (1, -1)
     )

@@ -86,6 +86,4 @@ def one_hot_values(op, node, g):
 
 @vjp("TopK", wrt="X")
 def top_k(op, node, g):
-    attrs = node.attrs
-    indices = node.Indices if node.has("Indices") else op.TopK(node.X, node.K, **attrs, outputs=2)[1]
-    return op.ScatterElements(op.zeros_like(node.X), indices, g, axis=attrs["axis"])
+    return op.ScatterElements(op.zeros_like(node.X), node.Indices, g, axis=node.attrs["axis"])

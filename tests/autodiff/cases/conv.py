@@ -17,7 +17,8 @@ CONV = [
     case("Conv", "(double[1,2,7,7] x, double[3,2,3,3] w) => (double[1,3,5,5] y) { y = Conv(x, w) }"),
     case(
         "Conv",
-        "(double[2,8,7,6] x, double[3,8,3,2] w, double[3] b) => (double[2,3,7,7] y) { y = Conv<pads=[1,0,1,2]>(x, w, b) }",
+        "(double[2,8,7,6] x, double[3,8,3,2] w, double[3] b) => (double[2,3,7,7] y)"
+        " { y = Conv<pads=[1,0,1,2]>(x, w, b) }",
         note="flipped kernel, pads of its own on each side",
     ),
     case(
@@ -32,17 +33,20 @@ CONV = [
     ),
     case(
         "Conv",
-        "(double[2,3,11,10] x, double[4,3,2,3] w) => (double[2,4,3,4] y) { y = Conv<strides=[4,3],pads=[0,1,0,2]>(x, w) }",
+        "(double[2,3,11,10] x, double[4,3,2,3] w) => (double[2,4,3,4] y)"
+        " { y = Conv<strides=[4,3],pads=[0,1,0,2]>(x, w) }",
         note="a stride above the kernel",
     ),
     case(
         "Conv",
-        "(double[1,8,9,9] x, double[2,8,3,3] w) => (double[1,2,7,5] y) { y = Conv<dilations=[2,2],pads=[1,0,1,0]>(x, w) }",
+        "(double[1,8,9,9] x, double[2,8,3,3] w) => (double[1,2,7,5] y)"
+        " { y = Conv<dilations=[2,2],pads=[1,0,1,0]>(x, w) }",
         note="flipped kernel, dilated",
     ),
     case(
         "Conv",
-        "(double[1,2,9,9] x, double[2,2,3,3] w) => (double[1,2,3,4] y) { y = Conv<dilations=[2,3],strides=[2,1],pads=[0,0,0,1]>(x, w) }",
+        "(double[1,2,9,9] x, double[2,2,3,3] w) => (double[1,2,3,4] y)"
+        " { y = Conv<dilations=[2,3],strides=[2,1],pads=[0,0,0,1]>(x, w) }",
         note="dilated and strided",
     ),
     case(
@@ -63,35 +67,41 @@ CONV = [
     ),
     case(
         "Conv",
-        "(double[2,6,6,5] x, double[4,3,3,3] w) => (double[2,4,3,2] y) { y = Conv<group=2,strides=[2,2],pads=[1,0,1,0]>(x, w) }",
+        "(double[2,6,6,5] x, double[4,3,3,3] w) => (double[2,4,3,2] y)"
+        " { y = Conv<group=2,strides=[2,2],pads=[1,0,1,0]>(x, w) }",
         note="groups and a stride",
         **ORT_ONLY,
     ),
     case(
         "Conv",
-        '(double[1,3,8,7] x, double[2,3,3,3] w) => (double[1,2,4,4] y) { y = Conv<strides=[2,2],auto_pad="SAME_UPPER">(x, w) }',
+        "(double[1,3,8,7] x, double[2,3,3,3] w) => (double[1,2,4,4] y)"
+        ' { y = Conv<strides=[2,2],auto_pad="SAME_UPPER">(x, w) }',
         note="SAME_UPPER",
     ),
     case(
         "Conv",
-        '(double[1,3,8,7] x, double[2,3,3,3] w) => (double[1,2,4,4] y) { y = Conv<strides=[2,2],auto_pad="SAME_LOWER">(x, w) }',
+        "(double[1,3,8,7] x, double[2,3,3,3] w) => (double[1,2,4,4] y)"
+        ' { y = Conv<strides=[2,2],auto_pad="SAME_LOWER">(x, w) }',
         note="SAME_LOWER",
     ),
     case(
         "Conv",
-        '(double[1,3,8,7] x, double[2,3,3,3] w) => (double[1,2,3,3] y) { y = Conv<strides=[2,2],auto_pad="VALID">(x, w) }',
+        "(double[1,3,8,7] x, double[2,3,3,3] w) => (double[1,2,3,3] y)"
+        ' { y = Conv<strides=[2,2],auto_pad="VALID">(x, w) }',
         note="VALID",
     ),
     case(
         "Conv",
-        '(double[n,8,a,b] x, double[8,1,3,3] w) => (double[n,8,c,d] y) { y = Conv<group=8,strides=[2,2],auto_pad="SAME_UPPER">(x, w) }',
+        "(double[n,8,a,b] x, double[8,1,3,3] w) => (double[n,8,c,d] y)"
+        ' { y = Conv<group=8,strides=[2,2],auto_pad="SAME_UPPER">(x, w) }',
         feeds={"x": normal(2, 8, 7, 6)},
         note="SAME_UPPER of sizes known at run time only",
         **ORT_ONLY,
     ),
     case(
         "Conv",
-        '(double[n,3,a,b] x, double[2,3,3,4] w) => (double[n,2,c,d] y) { y = Conv<strides=[2,3],auto_pad="SAME_LOWER">(x, w) }',
+        "(double[n,3,a,b] x, double[2,3,3,4] w) => (double[n,2,c,d] y)"
+        ' { y = Conv<strides=[2,3],auto_pad="SAME_LOWER">(x, w) }',
         feeds={"x": normal(2, 3, 8, 7)},
         note="SAME_LOWER of sizes known at run time only",
     ),
@@ -103,7 +113,8 @@ CONV = [
     ),
     case(
         "Conv",
-        "(double[n,3,a,b] x, double[4,3,3,3] w) => (double[n,4,c,d] y) { y = Conv<strides=[2,2],pads=[1,1,1,1]>(x, w) }",
+        "(double[n,3,a,b] x, double[4,3,3,3] w) => (double[n,4,c,d] y)"
+        " { y = Conv<strides=[2,2],pads=[1,1,1,1]>(x, w) }",
         feeds={"x": normal(2, 3, 8, 7)},
         note="unread rows of sizes known at run time only",
     ),
@@ -115,13 +126,15 @@ CONV = [
     ),
     case(
         "Conv",
-        "(double[n,4,a,b] x, double[m,4,k,l] w) => (double[n,m,c,d] y) { y = Conv<strides=[2,1],pads=[1,0,0,1]>(x, w) }",
+        "(double[n,4,a,b] x, double[m,4,k,l] w) => (double[n,m,c,d] y)"
+        " { y = Conv<strides=[2,1],pads=[1,0,0,1]>(x, w) }",
         feeds={"x": normal(2, 4, 8, 7), "w": normal(3, 4, 3, 2)},
         note="a kernel whose size is known at run time only",
     ),
     case(
         "Conv",
-        '(double[n,4,a,b] x, double[m,4,k,l] w) => (double[n,m,c,d] y) { y = Conv<strides=[2,1],auto_pad="SAME_UPPER">(x, w) }',
+        "(double[n,4,a,b] x, double[m,4,k,l] w) => (double[n,m,c,d] y)"
+        ' { y = Conv<strides=[2,1],auto_pad="SAME_UPPER">(x, w) }',
         feeds={"x": normal(2, 4, 8, 7), "w": normal(3, 4, 3, 2)},
         note="SAME of a kernel whose size is known at run time only",
     ),
@@ -145,17 +158,20 @@ TRANSPOSED = [
     ),
     case(
         "ConvTranspose",
-        "(double[2,3,4,5] x, double[3,2,3,2] w) => (double[2,2,8,10] y) { y = ConvTranspose<strides=[2,2],pads=[1,0,0,0]>(x, w) }",
+        "(double[2,3,4,5] x, double[3,2,3,2] w) => (double[2,2,8,10] y)"
+        " { y = ConvTranspose<strides=[2,2],pads=[1,0,0,0]>(x, w) }",
         note="stride and pads",
     ),
     case(
         "ConvTranspose",
-        "(double[1,3,4,5] x, double[3,2,3,3] w) => (double[1,2,8,15] y) { y = ConvTranspose<strides=[2,3],pads=[1,1,1,1],output_padding=[1,2]>(x, w) }",
+        "(double[1,3,4,5] x, double[3,2,3,3] w) => (double[1,2,8,15] y)"
+        " { y = ConvTranspose<strides=[2,3],pads=[1,1,1,1],output_padding=[1,2]>(x, w) }",
         note="output_padding",
     ),
     case(
         "ConvTranspose",
-        "(double[1,4,4,5] x, double[4,3,3,3] w) => (double[1,6,9,11] y) { y = ConvTranspose<strides=[2,2],group=2>(x, w) }",
+        "(double[1,4,4,5] x, double[4,3,3,3] w) => (double[1,6,9,11] y)"
+        " { y = ConvTranspose<strides=[2,2],group=2>(x, w) }",
         note="groups",
         **ORT_ONLY,
     ),
@@ -167,45 +183,52 @@ TRANSPOSED = [
     ),
     case(
         "ConvTranspose",
-        '(double[1,3,4,5] x, double[3,2,3,3] w) => (double[1,2,8,10] y) { y = ConvTranspose<strides=[2,2],auto_pad="SAME_UPPER">(x, w) }',
+        "(double[1,3,4,5] x, double[3,2,3,3] w) => (double[1,2,8,10] y)"
+        ' { y = ConvTranspose<strides=[2,2],auto_pad="SAME_UPPER">(x, w) }',
         note="SAME_UPPER",
         **ORT_ONLY,
     ),
     case(
         "ConvTranspose",
-        '(double[1,3,4,5] x, double[3,2,3,3] w) => (double[1,2,8,10] y) { y = ConvTranspose<strides=[2,2],auto_pad="SAME_LOWER">(x, w) }',
+        "(double[1,3,4,5] x, double[3,2,3,3] w) => (double[1,2,8,10] y)"
+        ' { y = ConvTranspose<strides=[2,2],auto_pad="SAME_LOWER">(x, w) }',
         note="SAME_LOWER",
         **ORT_ONLY,
     ),
     case(
         "ConvTranspose",
-        '(double[n,3,a,b] x, double[3,2,3,3] w) => (double[n,2,c,d] y) { y = ConvTranspose<strides=[2,2],auto_pad="SAME_LOWER">(x, w) }',
+        "(double[n,3,a,b] x, double[3,2,3,3] w) => (double[n,2,c,d] y)"
+        ' { y = ConvTranspose<strides=[2,2],auto_pad="SAME_LOWER">(x, w) }',
         feeds={"x": normal(2, 3, 4, 5)},
         note="SAME_LOWER of sizes known at run time only",
         **ORT_ONLY,
     ),
     case(
         "ConvTranspose",
-        "(double[1,3,4,5] x, double[3,2,3,3] w) => (double[1,2,8,10] y) { y = ConvTranspose<strides=[2,2],output_shape=[8,10]>(x, w) }",
+        "(double[1,3,4,5] x, double[3,2,3,3] w) => (double[1,2,8,10] y)"
+        " { y = ConvTranspose<strides=[2,2],output_shape=[8,10]>(x, w) }",
         note="output_shape",
         **ORT_ONLY,
     ),
     case(
         "ConvTranspose",
-        '(double[1,3,4,5] x, double[3,2,3,3] w) => (double[1,2,7,12] y) { y = ConvTranspose<strides=[2,2],output_shape=[7,12],auto_pad="SAME_UPPER">(x, w) }',
+        "(double[1,3,4,5] x, double[3,2,3,3] w) => (double[1,2,7,12] y)"
+        ' { y = ConvTranspose<strides=[2,2],output_shape=[7,12],auto_pad="SAME_UPPER">(x, w) }',
         note="output_shape, below and above what the windows cover",
         **ORT_ONLY,
     ),
     case(
         "ConvTranspose",
-        '(double[n,3,a,b] x, double[3,2,3,3] w) => (double[n,2,7,12] y) { y = ConvTranspose<strides=[2,2],output_shape=[7,12],auto_pad="SAME_UPPER">(x, w) }',
+        "(double[n,3,a,b] x, double[3,2,3,3] w) => (double[n,2,7,12] y)"
+        ' { y = ConvTranspose<strides=[2,2],output_shape=[7,12],auto_pad="SAME_UPPER">(x, w) }',
         feeds={"x": normal(2, 3, 4, 5)},
         note="output_shape for sizes known at run time only",
         **ORT_ONLY,
     ),
     case(
         "ConvTranspose",
-        "(double[n,3,a,b] x, double[3,2,3,3] w) => (double[n,2,c,d] y) { y = ConvTranspose<strides=[2,3],pads=[1,0,1,1],output_padding=[1,0]>(x, w) }",
+        "(double[n,3,a,b] x, double[3,2,3,3] w) => (double[n,2,c,d] y)"
+        " { y = ConvTranspose<strides=[2,3],pads=[1,0,1,1],output_padding=[1,0]>(x, w) }",
         feeds={"x": normal(2, 3, 4, 5)},
         note="sizes known at run time only",
     ),
@@ -216,7 +239,8 @@ TRANSPOSED = [
     ),
     case(
         "ConvTranspose",
-        "(double[1,3,2,3,2] x, double[3,2,2,3,2] w) => (double[1,2,4,5,3] y) { y = ConvTranspose<strides=[2,1,1]>(x, w) }",
+        "(double[1,3,2,3,2] x, double[3,2,2,3,2] w) => (double[1,2,4,5,3] y)"
+        " { y = ConvTranspose<strides=[2,1,1]>(x, w) }",
         note="3-D",
         **ORT_ONLY,
     ),

@@ -1,0 +1,33 @@
+"""Rules for poolings over the whole extent of a channel."""
+
+import math
+
+from onnxsal.autodiff.registry import vjp
+from onnxsal.autodiff.rules.pool import lp_scale, lp_slope
+from onnxsal.autodiff.rules.windows import concat, spatial, spatial_shape
+
+
+@vjp("GlobalAveragePool", wrt="X")
+def global_average_pool(op, node, g):
+    sizes = spatial(node.X)
+    if sizes is not None:
+        count = op.scalar(math.prod(sizes), like=g)
+    else:
+        count = op.cast(op.ReduceProd(op.Shape(node.X, start=2), keepdims=0), g.dtype)
+    return op.Expand(op.Div(g, count), concat(op, op.const([1, 1]), spatial_shape(op, node.X)))
+
+
+@vjp("GlobalMaxPool", wrt="X")
+def global_max_pool(op, node, g):
+    # The first of the largest takes all, as in PyTorch's adaptive_max_pool.
+    X = op.Reshape(node.X, [0, 0, -1])
+    first = op.ArgMax(X, axis=2, keepdims=1)
+    places = op.Range(0, op.Squeeze(op.Shape(X, start=2), [0]), 1)
+    mask = op.cast(op.Equal(places, first), g.dtype)
+    return op.reshape_like(op.Mul(op.Reshape(g, [0, 0, 1]), mask), node.X)
+
+
+@vjp("GlobalLpPool", wrt="X")
+def global_lp_pool(op, node, g):
+    p = node.attrs["p"]
+    return op.Mul(lp_scale(op, node, g, p), lp_slope(op, node.X, p))

@@ -1,0 +1,228 @@
+"""Rules for poolings with windows: MaxPool, AveragePool, LpPool.
+
+The vjp of MaxPool sends each cotangent to the first of the largest entries of its window, as PyTorch
+does. ONNX Runtime computes `Indices` in a loop 8 to 25 times slower than the maximum itself, so
+windows that do not overlap are compared with their maximum instead.
+"""
+
+import math
+
+import numpy as np
+
+from onnxsal.autodiff.registry import vjp
+from onnxsal.autodiff.rules.windows import (
+    concat,
+    cut_spatially,
+    dilations,
+    pad_spatially,
+    padding,
+    reach,
+    spatial,
+    spatial_shape,
+    unread,
+)
+
+# ----- MaxPool -----
+
+
+@vjp("MaxPool", wrt="X")
+def max_pool(op, node, g):
+    return _compare(op, node, g) if _tiles(node) else _scatter(op, node, g)
+
+
+def _scatter(op, node, g):
+    """Add each cotangent where MaxPool found its maximum."""
+    if node.has("Indices") and not node.attrs["storage_order"]:
+        indices = node.Indices
+    else:
+        geometry = {k: v for k, v in node.attrs.items() if k != "storage_order"}
+        indices = op.MaxPool(node.X, **geometry, outputs=2)[1]
+    # Indices count through the whole of X, batch and channels included.
+    zeros = op.Expand(op.scalar(0, like=g), op.Reshape(op.Size(node.X), [1]))
+    found = op.ScatterElements(zeros, op.Reshape(indices, [-1]), op.Reshape(g, [-1]), axis=0, reduction="add")
+    return op.reshape_like(found, node.X)
+
+
+def _tiles(node):
+    """Tell whether the windows lie side by side and within X, so that an entry belongs to one at most."""
+    attrs = node.attrs
+    kernel, X, Y = attrs["kernel_shape"], spatial(node.X), spatial(node.Y)
+    if list(attrs["strides"]) != list(kernel) or any(d != 1 for d in dilations(node)) or any(attrs.get("pads", [1])):
+        return False
+    if not attrs.get("ceil_mode"):
+        return True
+    return X is not None and Y is not None and all(y * k <= x for x, y, k in zip(X, Y, kernel, strict=True))
+
+
+def _compare(op, node, g):
+    """Give each cotangent to the entry that equals its window's maximum; the first one, where several do."""
+    kernel, strides = node.attrs["kernel_shape"], node.attrs["strides"]
+    X = _cut_to_tiles(op, node)
+    largest = op.Cast(op.Equal(X, _repeat(op, node, node.Y)), to=g.dtype)
+    # Numbered backwards, the first of the largest has the highest number.
+    numbers = np.arange(math.prod(kernel), 0, -1).reshape(1, 1, *kernel)
+    numbers = op.Tile(op.const(numbers, g.dtype), concat(op, op.const([1, 1]), spatial_shape(op, node.Y)))
+    numbered = op.Mul(largest, numbers)
+    highest = op.MaxPool(numbered, kernel_shape=kernel, strides=strides, pads=[0] * (2 * len(kernel)))
+    # An entry that is not the largest has number 0, and no window's highest is that.
+    first = op.Cast(op.Equal(numbered, _repeat(op, node, highest)), to=g.dtype)
+    return _pad_from_tiles(op, node, op.Mul(first, _repeat(op, node, g)))
+
+
+def _repeat(op, node, value):
+    """Repeat each entry over its tile."""
+    scales = np.array([1, 1, *node.attrs["strides"]], np.float32)
+    return op.Resize(
+        value,
+        scales=op.const(scales),
+        mode="nearest",
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+    )
+
+
+def _tiled_size(op, node):
+    """Return the extent that the tiles cover, int64 (n,), and None instead where it is all of X."""
+    X, Y = spatial(node.X), spatial(node.Y)
+    if X is not None and Y is not None and all(y * s == x for x, y, s in zip(X, Y, node.attrs["strides"], strict=True)):
+        return None
+    if Y is not None:
+        return op.const(np.multiply(Y, node.attrs["strides"]))
+    return op.Mul(spatial_shape(op, node.Y), node.attrs["strides"])
+
+
+def _cut_to_tiles(op, node):
+    size = _tiled_size(op, node)
+    return node.X if size is None else cut_spatially(op, node.X, op.const([0] * len(node.attrs["strides"])), size)
+
+
+def _pad_from_tiles(op, node, value):
+    """Put zeros where no window reads X."""
+    size = _tiled_size(op, node)
+    if size is None:
+        return value
+    nothing = op.const([0] * len(node.attrs["strides"]))
+    return pad_spatially(op, value, nothing, op.Sub(spatial_shape(op, node.X), size))
+
+
+# ----- AveragePool -----
+
+
+@vjp("AveragePool", wrt="X")
+def average_pool(op, node, g):
+    size = math.prod(node.attrs["kernel_shape"])
+    if not _counts_alike(node):
+        for axis in range(len(node.attrs["strides"])):
+            g = op.Div(g, op.cast(_count(op, node, axis), g.dtype))
+        return _spread(op, node, g, 1.0)
+    return _spread(op, node, g, 1.0 / size)
+
+
+def _counts_alike(node):
+    """Tell whether every window divides by the size of the kernel."""
+    attrs = node.attrs
+    no_pads = "pads" in attrs and not any(attrs["pads"])
+    if not attrs["count_include_pad"] and not no_pads:
+        return False
+    return not attrs["ceil_mode"] or _within(node)
+
+
+def _within(node):
+    """Tell whether surely no window reaches beyond the padding, as `ceil_mode` lets it."""
+    X, Y = spatial(node.X), spatial(node.Y)
+    if X is None or Y is None or "pads" not in node.attrs:
+        return all(s == 1 for s in node.attrs["strides"])
+    return min(unread(X, Y, reach(node), node.attrs["strides"], node.attrs["pads"])) >= 0
+
+
+def _count(op, node, axis):
+    """Return what each window counts along one axis, int64 (Y's size, 1, ...), to divide by.
+
+    Not AveragePool of ones: where `ceil_mode` lets a window reach beyond the padding, what lies there is
+    never counted.
+    """
+    n, attrs = len(node.attrs["strides"]), node.attrs
+    begin, end = (_entry(op, p, axis) for p in padding(op, node))
+    X, Y = (_entry(op, spatial_shape(op, v), axis) for v in (node.X, node.Y))
+    starts = op.Sub(op.Mul(op.Range(0, op.Squeeze(Y, [0]), 1), [attrs["strides"][axis]]), begin)
+    taps = np.arange(attrs["kernel_shape"][axis]) * dilations(node)[axis]
+    places = op.Add(op.Unsqueeze(starts, [1]), op.const(taps))
+    low, high = (op.Neg(begin), op.Add(X, end)) if attrs["count_include_pad"] else (op.const([0]), X)
+    inside = op.And(op.GreaterOrEqual(places, low), op.Less(places, high))
+    count = op.ReduceSum(op.Cast(inside, to=7), [1], keepdims=0)
+    return op.Unsqueeze(count, list(range(1, n - axis)))
+
+
+def _entry(op, vector, index):
+    return op.Slice(vector, [index], [index + 1], [0])
+
+
+# ----- LpPool -----
+
+
+@vjp("LpPool", wrt="X")
+def lp_pool(op, node, g):
+    p = node.attrs["p"]
+    return op.Mul(_spread(op, node, lp_scale(op, node, g, p), 1.0), lp_slope(op, node.X, p))
+
+
+def lp_scale(op, node, g, p):
+    """Return g · Y^(1-p), g where Y is 0: the slope at X is 0 there."""
+    if p == 1:
+        return g
+    one = op.scalar(1, like=node.Y)
+    Y = op.Where(op.Equal(node.Y, op.scalar(0, like=node.Y)), one, node.Y)
+    return op.Div(g, Y if p == 2 else op.Pow(Y, op.scalar(p - 1, like=Y)))
+
+
+def lp_slope(op, X, p):
+    """Return sign(X) · |X|^(p-1)."""
+    if p == 1:
+        return op.Sign(X)
+    return X if p == 2 else op.Mul(op.Sign(X), op.Pow(op.Abs(X), op.scalar(p - 1, like=X)))
+
+
+# ----- The adjoint of a sum over windows -----
+
+
+def _spread(op, node, g, weight):
+    """Give each entry of X the sum of its windows' g, times `weight`."""
+    attrs, n = node.attrs, len(node.attrs["strides"])
+    if _tiles(node):
+        return _pad_from_tiles(op, node, _repeat(op, node, _scaled(op, g, weight)))
+    pads = None if "pads" not in attrs else [r - 1 - p for r, p in zip(reach(node) * 2, attrs["pads"], strict=True)]
+    same_stride = all(s == 1 for s in attrs["strides"]) and all(d == 1 for d in dilations(node))
+    if pads is not None and same_stride:
+        geometry = {"kernel_shape": attrs["kernel_shape"], "strides": [1] * n, "pads": pads, "count_include_pad": 1}
+        return _scaled(op, op.AveragePool(g, **geometry), weight * math.prod(attrs["kernel_shape"]))
+    return _spread_by_convolution(op, node, g, weight)
+
+
+def _spread_by_convolution(op, node, g, weight):
+    """Spread with ConvTranspose, a channel at a time."""
+    attrs, n = node.attrs, len(node.attrs["strides"])
+    X, Y = spatial(node.X), spatial(node.Y)
+    known = "pads" in attrs and X is not None and Y is not None
+    if known:
+        extra = unread(X, Y, reach(node), attrs["strides"], attrs["pads"])
+        beyond = [-min(e, 0) for e in extra]
+        pads = np.add(attrs["pads"], [0] * n + beyond).tolist()
+    else:
+        extra, pads = [s - 1 for s in attrs["strides"]], [0] * (2 * n)
+    made = op.ConvTranspose(
+        op.Reshape(g, concat(op, op.const([-1, 1]), spatial_shape(op, g))),
+        op.const(np.full((1, 1, *attrs["kernel_shape"]), weight), g.dtype),
+        kernel_shape=attrs["kernel_shape"],
+        strides=attrs["strides"],
+        dilations=dilations(node),
+        group=1,
+        pads=pads,
+        output_padding=[max(e, 0) for e in extra],
+    )
+    if not known:
+        made = cut_spatially(op, made, padding(op, node)[0], spatial_shape(op, node.X))
+    return op.reshape_like(made, node.X)
+
+
+def _scaled(op, value, factor):
+    return value if factor == 1 else op.Mul(value, op.scalar(factor, like=value))

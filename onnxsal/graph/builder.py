@@ -44,8 +44,8 @@ class Op:
         self._names = set(_all_names(graph))
         self._counts: dict[str, int] = {}
 
-    def __getattr__(self, op_type: str) -> Callable[..., Any]:
-        """Return what emits a node of `op_type`."""
+    def __getattr__(self, op_type: str) -> Callable[..., ir.Value]:
+        """Return what emits a node of `op_type`; with `outputs=2` it returns a tuple, whatever the type says."""
         if not op_type[0].isupper():
             raise AttributeError(op_type)
         return partial(self.emit, op_type)
@@ -109,12 +109,12 @@ class Op:
     def _infer(self, schema: onnx.defs.OpSchema, node: ir.Node) -> None:
         """Give the new node's outputs their type and shape, by ONNX's own inference."""
         known = [v for v in node.inputs if v is not None]
-        data = {v.name: _tensor_proto(v) for v in known if _is_small_int(v)}
+        data = {str(v.name): _tensor_proto(v) for v in known if _is_small_int(v)}
         try:
             found = onnx.shape_inference.infer_node_outputs(
                 schema,
                 ir.serde.serialize_node(node),
-                {v.name: type_proto(v) for v in known},
+                {str(v.name): type_proto(v) for v in known},
                 data,
                 opset_imports=[onnx.helper.make_opsetid("", self.opset)],
                 ir_version=self._ir_version,
@@ -177,8 +177,9 @@ class Op:
         # allowzero: a dimension of zero means zero, not "as before".
         return self.Reshape(value, target, allowzero=1 if shape is None or 0 in shape else None)
 
-    def cast(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
+    def cast(self, value: ir.Value, dtype: ir.DataType | None) -> ir.Value:
         """Return `value` as `dtype`; itself if it is that already."""
+        assert dtype is not None
         return value if value.dtype == dtype else self.Cast(value, to=dtype)
 
     # ----- Names -----

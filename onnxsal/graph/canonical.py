@@ -132,7 +132,7 @@ def through_proto(model: ir.Model, function: Callable[[onnx.ModelProto], onnx.Mo
     weights = {n: v for n, v in graph.initializers.items() if v.const_value is not None and v.const_value.nbytes > BIG}
     inputs = list(graph.inputs)
     for name, value in weights.items():
-        value.type, value.shape = ir.TensorType(value.const_value.dtype), value.const_value.shape  # type: ignore[union-attr]
+        _type_as_its_tensor(value)
         del graph.initializers[name]
         if not value.is_graph_input():
             graph.inputs.append(value)
@@ -143,6 +143,12 @@ def through_proto(model: ir.Model, function: Callable[[onnx.ModelProto], onnx.Mo
     result.ir_version = model.ir_version
     _restore_weights(result.graph, weights, [v.name for v in inputs])
     return result
+
+
+def _type_as_its_tensor(value: ir.Value) -> None:
+    if value.const_value is not None:
+        value.type = ir.TensorType(value.const_value.dtype)
+        value.shape = ir.Shape([d for d in value.const_value.shape if isinstance(d, int)])
 
 
 def _restore_weights(graph: ir.Graph, weights: dict[str, ir.Value], inputs: list[str | None]) -> None:
@@ -173,8 +179,7 @@ def infer_shapes(model: ir.Model) -> None:
             if twin is not None and twin.type is not None:
                 value.type, value.shape = twin.type, twin.shape
     for value in model.graph.initializers.values():
-        if value.const_value is not None:
-            value.type, value.shape = ir.TensorType(value.const_value.dtype), ir.Shape(value.const_value.shape)
+        _type_as_its_tensor(value)
 
 
 def _forget_shapes(graph: ir.Graph | ir.Function) -> None:

@@ -6,6 +6,7 @@ through a Cast of a constant would lose its rank.
 
 import math
 
+import numpy as np
 import onnx
 import onnx.reference
 import onnx_ir as ir
@@ -47,7 +48,7 @@ def _is_foldable(node: ir.Node) -> bool:
 
 
 def _is_small_constant(value: ir.Value) -> bool:
-    return value.const_value is not None and not value.is_graph_input() and value.const_value.size <= LARGEST
+    return value.const_value is not None and not value.is_graph_input() and int(value.const_value.size) <= LARGEST
 
 
 def _fold(node: ir.Node, opset: int) -> list[ir.TensorProtocol] | None:
@@ -73,14 +74,20 @@ def _fold(node: ir.Node, opset: int) -> list[ir.TensorProtocol] | None:
         arrays = onnx.reference.ReferenceEvaluator(proto).run(None, {str(v.name): constant(v) for v in inputs})
     except Exception:  # whatever the evaluator lacks stays a node, which ONNX Runtime computes
         return None
-    if any(not hasattr(a, "dtype") or a.size > LARGEST for a in arrays):
+    found = [np.asarray(a) for a in arrays if hasattr(a, "dtype")]
+    if len(found) < len(node.outputs) or any(a.size > LARGEST for a in found):
         return None
-    return [ir.tensor(a) for a in arrays]
+    return [ir.tensor(a) for a in found]
 
 
 def _become_initializer(graph: ir.Graph, node: ir.Node, output: ir.Value, tensor: ir.TensorProtocol) -> None:
     name = output.name
-    made = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape))
+    made = ir.Value(
+        name=name,
+        const_value=tensor,
+        type=ir.TensorType(tensor.dtype),
+        shape=ir.Shape([d for d in tensor.shape if isinstance(d, int)]),
+    )
     ir.convenience.replace_all_uses_with(output, made)
     output.name = f"{name}_folded"
     tensor.name = name

@@ -62,7 +62,8 @@ def load_runtime() -> ModuleType:
             else "pip install 'onnxsal[cpu]', or 'onnxsal[gpu]' for CUDA"
         )
         raise RuntimeMissing(f"ONNX Runtime is not {'working' if builds else 'installed'}{reason}: {fix}") from error
-    return onnxruntime
+    module: ModuleType = onnxruntime
+    return module
 
 
 def installed_builds() -> list[str]:

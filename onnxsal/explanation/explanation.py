@@ -5,7 +5,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,7 +78,7 @@ class Explanation:
         """What the picture shows, in one line."""
         return f"{self.method}: {self.target}"
 
-    def overlay(self, *, alpha: float = 0.6, colormap: str | None = None) -> "Image.Image":
+    def overlay(self, *, alpha: float = 0.7, colormap: str | None = None) -> "Image.Image":
         """Return the photo with the heatmap over it.
 
         Args:
@@ -87,8 +87,7 @@ class Explanation:
         """
         from onnxsal import render
 
-        settings = {} if colormap is None else {"colormap": colormap}
-        return render.overlay(self.photo, self.heatmap, alpha=alpha, **settings)
+        return render.overlay(self.photo, self.heatmap, alpha=alpha, colormap=colormap)
 
     def facts(self) -> dict[str, Any]:
         """Return all but the arrays, as JSON types."""
@@ -120,7 +119,7 @@ class Explanation:
     def encode(self, kind: str) -> bytes:
         """Return the bytes of a file of that kind: `png`, `npz` or `json`."""
         if kind == "png":
-            return png_bytes(self.overlay())
+            return self._repr_png_()
         if kind == "npz":
             buffer = io.BytesIO()
             facts = np.array(json.dumps(self.facts()))
@@ -131,14 +130,23 @@ class Explanation:
 
     def _repr_png_(self) -> bytes:
         """Show the overlay in a notebook."""
-        return png_bytes(self.overlay())
+        from onnxsal import render
+
+        return render.png_bytes(self.overlay())
 
 
-def png_bytes(picture: "Image.Image") -> bytes:
-    """Return a picture as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    return buffer.getvalue()
+def save_panel(explanations: "Sequence[Explanation]", path: Path, *, overwrite: bool = False) -> Path:
+    """Write the explanations of one photo and target side by side, each under its method's name, as PNG.
+
+    Raises:
+        OutputError: The file is there already, or cannot be written.
+    """
+    from onnxsal import render
+
+    first = explanations[0]
+    maps = [(explanation.method, explanation.heatmap) for explanation in explanations]
+    picture = render.panel(first.photo, maps, title=str(first.target))
+    return write_file(path, render.png_bytes(picture), overwrite=overwrite)
 
 
 def write_file(path: Path, data: bytes, *, overwrite: bool) -> Path:

@@ -92,6 +92,14 @@ class Model:
 
     # ----- Why -----
 
+    def read_target(self, target: str | int | Target | None) -> list[Target]:
+        """Return what a text asks for, in this model's classes: one target, or three for `top:3`.
+
+        Raises:
+            TargetError: There is no such class or label, or the text cannot be read.
+        """
+        return parse_target(target, self._labels, None)
+
     def explain(
         self,
         image: Any,
@@ -123,7 +131,7 @@ class Model:
                 to do.
         """
         made = self._method(method, layer, settings)
-        targets = parse_target(target, self._labels, None)
+        targets = self.read_target(target)
         samples, single = read_samples(image, self.card)
         feeds = self._feeds(samples, inputs)
         batched = len(samples) > 1 and self._can_batch
@@ -155,7 +163,7 @@ class Model:
         from onnxsal.explanation.portable import make_portable
 
         made = self._method(method, layer, settings)
-        form = parse_target(target, self._labels, None)[0].form
+        form = self.read_target(target)[0].form
         return make_portable(self._compiler.build(made, form), self.card.card)
 
     def inspect(self) -> "Inspection":
@@ -190,10 +198,10 @@ class Model:
         index = run.ranked(target.rank) if target.rank else np.full(len(samples), target.index, np.int64)
         results = run(index, target.minus)
         head = run.explainer.facts["findings"]
+        scores: Array | None = None
+        probabilities: Array | None = None
         if head.get("class_output"):
             scores, probabilities = class_scores(results[head["class_output"]], head)
-        else:
-            scores = probabilities = None
         explanations = []
         for i, sample in enumerate(samples):
             chosen = int(index[i])
@@ -263,7 +271,8 @@ class Model:
     @cached_property
     def _head(self) -> dict[str, Any]:
         """What was found about the classes, as JSON types; kept on disk."""
-        return self._kept("head", lambda: self.network.findings().summary())
+        facts: dict[str, Any] = self._kept("head", lambda: self.network.findings().summary())
+        return facts
 
     def _class_output(self) -> str:
         output = self._head.get("class_output")

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from onnxsal.errors import OnnxsalError
+from onnxsal.errors import OnnxsalError, OutputError
 from onnxsal.model.card import Card, card_to_metadata
 
 if TYPE_CHECKING:
@@ -30,10 +30,7 @@ def make_portable(model: "ir.Model", card: Card) -> "ir.Model":
     model.metadata_props.update(card_to_metadata(card))
     common.RemoveUnusedOpsetsPass()(model)
     model = ir.external_data.load_to_model(model)
-    if (
-        sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
-        < PROTOBUF_LIMIT
-    ):
+    if _weights(model) < PROTOBUF_LIMIT:
         try:
             onnx.checker.check_model(ir.to_proto(model), full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -41,3 +38,22 @@ def make_portable(model: "ir.Model", card: Card) -> "ir.Model":
                 f"the compiled explainer is not valid ONNX ({str(error).splitlines()[0]}); please report this"
             ) from error
     return model
+
+
+def to_bytes(model: "ir.Model") -> bytes:
+    """Return the one file that holds the graph and its weights.
+
+    Raises:
+        OutputError: Its weights are more than one ONNX file can hold.
+    """
+    import onnx_ir as ir
+
+    size = _weights(model)
+    if size >= PROTOBUF_LIMIT:
+        raise OutputError(f"the weights take {size / 1e9:.1f} GB, and one ONNX file holds at most 2 GB")
+    data: bytes = ir.to_proto(model).SerializeToString()
+    return data
+
+
+def _weights(model: "ir.Model") -> int:
+    return sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)

@@ -1,0 +1,58 @@
+"""Which methods were asked for, each with the options that are its own."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from onnxsal.errors import MethodError
+from onnxsal.methods import MethodInfo, find_method, make_method, methods
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A method and what it is given.
+
+    Attributes:
+        name: The method's name.
+        options: `layer` and settings, those that the method has.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+
+
+def choose(names: Iterable[str], layer: str | None, settings: Mapping[str, str]) -> list[Choice]:
+    """Return the methods; each gets what it has of the layer and the settings.
+
+    Raises:
+        MethodError: No such method or setting, a setting that none of the methods has, or a value that
+            does not fit.
+    """
+    infos = [find_method(name) for name in dict.fromkeys(names)]
+    if layer is not None:
+        _check_layer(infos)
+    given = dict(settings) | ({} if layer is None else {"layer": layer})
+    if len(infos) == 1:  # what it does not have, it refuses itself
+        choices = [Choice(infos[0].name, given)]
+    else:
+        _check_settings(infos, given)
+        choices = [Choice(info.name, {k: v for k, v in given.items() if k in info.settings}) for info in infos]
+    for choice in choices:
+        make_method(choice.name, choice.options)
+    return choices
+
+
+def _check_layer(infos: Sequence[MethodInfo]) -> None:
+    if not any("layer" in info.settings for info in infos):
+        takers = ", ".join(name for name, info in methods().items() if "layer" in info.settings)
+        raise MethodError(f"-l: no layer for {_listed(infos)}; the methods that take one: {takers}")
+
+
+def _check_settings(infos: Sequence[MethodInfo], given: Iterable[str]) -> None:
+    for key in given:
+        if not any(key in info.settings for info in infos):
+            raise MethodError(f"--set: no setting {key!r} in {_listed(infos)}; `onnxsal methods` lists them")
+
+
+def _listed(infos: Sequence[MethodInfo]) -> str:
+    return ", ".join(info.name for info in infos)

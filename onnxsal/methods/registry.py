@@ -7,6 +7,7 @@ key) and become command-line options.
 import dataclasses
 import difflib
 import inspect
+import re
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -66,12 +67,17 @@ def method(name: str) -> Callable[[Kind], Kind]:
     def register(kind: Kind) -> Kind:
         if name in _METHODS:
             raise ValueError(f"there is a method {name!r} already")
-        lines = (inspect.getdoc(kind) or "").splitlines()
-        source = next((line.removeprefix("Source: ") for line in lines if line.startswith("Source: ")), "")
-        _METHODS[name] = MethodInfo(name, kind, lines[0] if lines else "", source.rstrip("."))
+        doc = inspect.getdoc(kind) or ""
+        _METHODS[name] = MethodInfo(name, kind, doc.partition("\n")[0], _source(doc))
         return kind
 
     return register
+
+
+def _source(doc: str) -> str:
+    """Return the paper that a docstring's `Source:` names, without what the docstring says about it."""
+    said = " ".join(doc.partition("\nSource: ")[2].partition("\n\n")[0].split())
+    return re.split(r"[.:] (?=[A-Za-z])", said)[0].rstrip(".")
 
 
 def methods() -> Mapping[str, MethodInfo]:

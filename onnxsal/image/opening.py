@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxsal.errors import ImageError
+from onnxsal.model.card import plain
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -39,7 +40,7 @@ def open_image(source: "str | os.PathLike[str] | Image.Image | np.ndarray[Any, A
 def _from_file(path: Path) -> "Image.Image":
     from PIL import Image, UnidentifiedImageError
 
-    name = _shown(path)
+    name = plain(path)
     if not path.is_file():
         raise ImageError(f"{name}: " + ("is a folder, not an image" if path.is_dir() else "no such image file"))
     try:
@@ -122,9 +123,5 @@ def _from_array(array: "np.ndarray[Any, Any]") -> "Image.Image":
     return _to_rgb(Image.fromarray(np.ascontiguousarray(pixels)))
 
 
-def _shown(path: Path) -> str:
-    return "".join(character if character.isprintable() else " " for character in str(path))
-
-
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return plain(error, 200) or type(error).__name__

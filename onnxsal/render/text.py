@@ -3,6 +3,8 @@
 from functools import cache
 from typing import TYPE_CHECKING
 
+from onnxsal.model.card import plain
+
 if TYPE_CHECKING:
     from PIL import ImageDraw, ImageFont
 
@@ -21,8 +23,7 @@ def font(size: int) -> "ImageFont.FreeTypeFont | ImageFont.ImageFont":
 def fit(draw: "ImageDraw.ImageDraw", text: str, size: int, width: float) -> str:
     """Return the text, shortened with "..." to the width in pixels; control characters become spaces."""
     # The bitmap font knows Latin-1 only, and the other draws boxes for what it does not know.
-    line = " ".join("".join(c if c.isprintable() else " " for c in text[:500]).split())
-    line = line.encode("latin-1", "replace").decode("latin-1")
+    line = plain(text, 500).encode("latin-1", "replace").decode("latin-1")
     if draw.textlength(line, font=font(size)) <= width:
         return line
     while line and draw.textlength(line + "...", font=font(size)) > width:

@@ -5,8 +5,7 @@ the key, the value and what is allowed.
 """
 
 import dataclasses
-import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,7 +101,9 @@ def parse_card(said: Mapping[str, Any], where: str) -> Card:
     """
     for key in said:
         if key not in CHECKS:
-            raise CardError(f"{where}: unknown key {plain(key, 60)!r}; {_nearest(str(key), CHECKS)}")
+            near = _closest(str(key), CHECKS)
+            hint = f"did you mean {near!r}?" if near else f"a card knows {', '.join(CHECKS)}"
+            raise CardError(f"{where}: unknown key {plain(key, 60)!r}; {hint}")
     return Card(**checked(said, where))
 
 
@@ -127,8 +128,8 @@ def _one_of(*allowed: str) -> Callable[[Any], str]:
         for candidate in allowed:
             if isinstance(value, str) and value.casefold() == candidate.casefold():
                 return candidate
-        hint = difflib.get_close_matches(str(value), allowed, n=1)
-        raise ValueError(f"one of {', '.join(allowed)}" + (f"; did you mean {hint[0]!r}?" if hint else ""))
+        hint = _closest(str(value), allowed)
+        raise ValueError(f"one of {', '.join(allowed)}" + (f"; did you mean {hint!r}?" if hint else ""))
 
     return check
 
@@ -216,6 +217,8 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def _nearest(key: str, known: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"a card knows {', '.join(known)}"
+def _closest(word: str, known: Iterable[str]) -> str | None:
+    # Imported here because only mistakes need it.
+    import difflib
+
+    return next(iter(difflib.get_close_matches(word, known, n=1)), None)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,6 +33,9 @@ def read_card(
     Raises:
         CardError: If the file cannot be read, is not TOML, or says something that cannot be.
     """
+    # Imported here because most models have no such file.
+    import tomllib
+
     path = Path(path)
     where = where or f"card {plain(path.name)}"
     try:

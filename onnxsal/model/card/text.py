@@ -17,9 +17,8 @@ def plain(text: object, limit: int | None = None) -> str:
         text: Anything; `str()` is taken of it.
         limit: Longest result in characters, cut with "..."; None keeps all.
     """
-    # Cc control, Cf invisible and bidirectional, Cs lone surrogates, Zl and Zp line ends: each can forge a second line.
-    hidden = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-    shown = "".join(" " if unicodedata.category(character) in hidden else character for character in str(text))
+    # What is not printable can forge a second line, hide text or turn it round.
+    shown = "".join(character if character.isprintable() else " " for character in str(text))
     line = " ".join(shown.split())
     if limit is not None and len(line) > limit:
         return line[: max(limit - 3, 0)] + "..."

@@ -21,6 +21,7 @@ from onnx_ir.passes import common
 from onnxsal.errors import ModelError, UnsupportedModel
 from onnxsal.graph.fold import fold_constants
 from onnxsal.graph.geometry import spell_out_geometry
+from onnxsal.graph.resampling import LAST_OPSET_WITHOUT_MODES, sample_as_before_modes
 from onnxsal.graph.types import dims
 
 # CUDA has no ConvTranspose, MaxPool or GlobalAveragePool kernel at opset 22 (OperatorKernels.md), and the
@@ -43,9 +44,12 @@ def canonicalise(model: ir.Model) -> ir.Model:
     _name_unknown_dims(model.graph)
     if model.functions:
         common.InlinePass()(model)
+    before = opset_of(model)
     model = to_opset(model)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     _bypass_identity_on_initializers(model.graph)
+    if before <= LAST_OPSET_WITHOUT_MODES:
+        sample_as_before_modes(model.graph)
     infer_shapes(model)
     if fold_constants(model):
         infer_shapes(model)

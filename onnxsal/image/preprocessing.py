@@ -60,7 +60,7 @@ def preprocess(
         if getattr(card, key) is None:
             raise CardError(f"the card does not say {key}; preprocessing needs a resolved card")
     photo = (image.height, image.width)
-    placement = place(photo, _input_size(card, size, photo), card)
+    placement = place(photo, _input_size(card, size, shape, photo), card)
     pixels = _paint(image, placement, card)
     x = _as_type(_normalise(pixels, card), dtype)
     x = x.transpose(2, 0, 1) if card.layout == "NCHW" else x
@@ -139,12 +139,19 @@ def _covering(photo: tuple[int, int], card: "Card") -> tuple[int, int]:
     return (shorter, rounded) if h <= w else (rounded, shorter)
 
 
-def _input_size(card: "Card", size: tuple[int, int] | None, photo: tuple[int, int]) -> tuple[int, int]:
+def _input_size(
+    card: "Card",
+    size: tuple[int, int] | None,
+    shape: Sequence[int | str | None] | None,
+    photo: tuple[int, int],
+) -> tuple[int, int]:
     if card.resize == "none":
-        if size is not None and size != photo:
+        declared = (shape[2:4] if card.layout == "NCHW" else shape[1:3]) if shape is not None else ()
+        wanted = size or [side if isinstance(side, int) else have for side, have in zip(declared, photo, strict=False)]
+        if wanted and tuple(wanted) != photo:
             raise ImageError(
-                f"the photo has {photo[0]} x {photo[1]} pixels (H x W) and the model takes {size[0]} x {size[1]} only, "
-                "while the card says resize = 'none'; resize the photo, or say resize = 'stretch' in the card"
+                f"the photo has {photo[0]} x {photo[1]} pixels (H x W), the model takes {wanted[0]} x {wanted[1]} only, "
+                "and the card says resize = 'none'; resize the photo, or say resize = 'stretch' in the card"
             )
         return photo
     size = size or card.size

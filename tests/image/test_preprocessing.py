@@ -88,8 +88,10 @@ def test_lines_of_text_keep_their_height(photo_size, width):
 def test_a_photo_taken_as_it_is_must_fit_a_fixed_input():
     card = Card(**PLAIN | {"resize": "none", "size": None})
     assert preprocess(photo(5, 7), card).x.shape == (1, 5, 7, 3)
-    with pytest.raises(ImageError, match=r"5 x 7 pixels .* takes 8 x 8 only, .* resize = 'stretch'"):
-        preprocess(photo(5, 7), card, size=(8, 8))
+    assert preprocess(photo(5, 7), card, shape=("N", "H", 7, 3)).x.shape == (1, 5, 7, 3)
+    for asked in ({"size": (8, 8)}, {"shape": (1, 8, 8, 3)}):
+        with pytest.raises(ImageError, match=r"5 x 7 pixels .* takes 8 x 8 only, .* resize = 'stretch'"):
+            preprocess(photo(5, 7), card, **asked)
 
 
 def test_padding_has_the_cards_value_before_normalisation():

@@ -150,8 +150,8 @@ def _input_size(
         wanted = size or [side if isinstance(side, int) else have for side, have in zip(declared, photo, strict=False)]
         if wanted and tuple(wanted) != photo:
             raise ImageError(
-                f"the photo has {photo[0]} x {photo[1]} pixels (H x W), the model takes {wanted[0]} x {wanted[1]} only, "
-                "and the card says resize = 'none'; resize the photo, or say resize = 'stretch' in the card"
+                f"the photo has {photo[0]} x {photo[1]} pixels (H x W), the model takes {wanted[0]} x {wanted[1]} "
+                "only, and the card says resize = 'none'; resize the photo, or say resize = 'stretch' in the card"
             )
         return photo
     size = size or card.size

@@ -1,6 +1,6 @@
-"""Rules for MatMul and Gemm: products with the other operand transposed."""
+"""Rules for MatMul and Gemm, products with the other operand transposed, and for Range."""
 
-from onnxsal.autodiff.registry import vjp
+from onnxsal.autodiff.registry import declare_zero, vjp
 from onnxsal.graph.builder import rank
 
 
@@ -59,3 +59,17 @@ def gemm_b(op, node, g):
 def gemm_c(op, node, g):
     beta = node.attrs["beta"]
     return g if beta == 1 else op.Mul(g, beta)
+
+
+@vjp("Range", wrt="start")
+def range_start(op, node, g):
+    return op.ReduceSum(g, keepdims=0)
+
+
+@vjp("Range", wrt="delta")
+def range_delta(op, node, g):
+    steps = op.Range(0, op.Squeeze(op.dim(node.output, 0), [0]), 1)
+    return op.ReduceSum(op.Mul(g, op.cast(steps, g.dtype)), keepdims=0)
+
+
+declare_zero("Range", "limit")

@@ -1,15 +1,11 @@
-"""Rules for normalisations.
+"""Rules for normalisations over the batch, an instance, or groups of channels.
 
 With x̂ the standardised input and q the cotangent that reaches it, the vjp of x̂ = (x - mean) * inv is
 inv * (q - mean(q) - x̂ * mean(q * x̂)), the means over what was standardised together.
 """
 
-import numpy as np
-import onnx_ir as ir
-
 from onnxsal.autodiff.registry import vjp
 from onnxsal.graph.builder import rank
-from onnxsal.graph.types import dims
 
 
 def standardise(op, x, axes, epsilon):
@@ -79,6 +75,68 @@ def _running_inv(op, node):
     return _per_channel(op, node, op.Reciprocal(op.Sqrt(variance)))
 
 
+# ----- Instance and group -----
+
+
+@vjp("InstanceNormalization", wrt="input")
+def instance_norm(op, node, g):
+    q = op.Mul(g, _per_channel(op, node, node.scale))
+    return unstandardise(op, q, *_instance_standard(op, node))
+
+
+@vjp("InstanceNormalization", wrt="scale")
+def instance_norm_scale(op, node, g):
+    normal, _, _ = _instance_standard(op, node)
+    return _sum_per_channel(op, op.Mul(g, normal))
+
+
+@vjp("InstanceNormalization", wrt="B")
+@vjp("GroupNormalization", wrt="bias")
+def channel_bias(op, node, g):
+    return _sum_per_channel(op, g)
+
+
+def _instance_standard(op, node):
+    axes = list(range(2, rank(node.input)))
+    return *standardise(op, node.input, axes, node.attrs["epsilon"]), axes
+
+
+@vjp("GroupNormalization", wrt="X")
+def group_norm(op, node, g):
+    q = _grouped(op, node, op.Mul(g, _per_channel(op, node, node.scale)))
+    return op.reshape_like(unstandardise(op, q, *_group_standard(op, node), [2]), node.X)
+
+
+@vjp("GroupNormalization", wrt="scale")
+def group_norm_scale(op, node, g):
+    normal, _ = _group_standard(op, node)
+    return _sum_per_channel(op, op.Mul(g, op.reshape_like(normal, node.X)))
+
+
+def _group_standard(op, node):
+    return standardise(op, _grouped(op, node, node.X), [2], node.attrs["epsilon"])
+
+
+def _grouped(op, node, value):
+    """Return (N, groups, elements)."""
+    return op.Reshape(value, [0, node.attrs["num_groups"], -1])
+
+
+# ----- Any axes -----
+
+
+@vjp("MeanVarianceNormalization", wrt="X")
+def mean_variance_norm(op, node, g):
+    axes = node.attrs["axes"]
+    centred = op.Sub(node.X, op.ReduceMean(node.X, axes=axes))
+    deviation = op.Sqrt(op.ReduceMean(op.Mul(centred, centred), axes=axes))
+    # The operator adds 1e-9 to the deviation; beside it x̂ = Y to nine digits.
+    return unstandardise(op, g, node.Y, op.Reciprocal(op.Add(deviation, 1e-9)), axes)
+
+
+# ----- Channels -----
+
+
 def _per_channel(op, node, vector):
     """Return a vector (C,) as (C, 1, ...), which broadcasts against the node's first input."""
     x = node.inputs[0]
@@ -94,45 +152,3 @@ def _other_axes(x):
 
 def _sum_per_channel(op, value):
     return op.ReduceSum(value, axes=_other_axes(value), keepdims=0)
-
-
-# ----- Layer and root mean square -----
-
-
-@vjp("LayerNormalization", wrt="X")
-def layer_norm(op, node, g):
-    axes = _last_axes(node)
-    normal, inv = _layer_standard(op, node, axes)
-    q = op.Mul(g, op.cast(node.Scale, g.dtype))
-    return unstandardise(op, q, normal, inv, axes)
-
-
-@vjp("LayerNormalization", wrt="Scale")
-def layer_norm_scale(op, node, g):
-    normal, _ = _layer_standard(op, node, _last_axes(node))
-    return op.Mul(g, normal)
-
-
-@vjp("LayerNormalization", wrt="B")
-def layer_norm_bias(op, node, g):
-    return g
-
-
-def _last_axes(node):
-    n = rank(node.X)
-    return list(range(node.attrs["axis"] % n, n))
-
-
-def _layer_standard(op, node, axes):
-    X, epsilon = node.X, node.attrs["epsilon"]
-    if X.dtype != ir.DataType.FLOAT:  # the second and third output are float32 by definition
-        return standardise(op, X, axes, epsilon)
-    # One kernel instead of seven: x̂ is the same normalisation with a scale of one.
-    sizes = (dims(X) or ())[axes[0] :]
-    ones = (
-        op.const(np.ones(sizes, np.float32))
-        if all(isinstance(d, int) for d in sizes)
-        else op.Expand(1.0, op.Shape(X, start=axes[0]))
-    )
-    normal, _, inv = op.LayerNormalization(X, ones, axis=axes[0], epsilon=epsilon, outputs=3)
-    return normal, inv

@@ -56,4 +56,15 @@ CASES = [
     gemm("<transA=1,transB=1,alpha=0.5>", (3, 2), (4, 3), None),
     gemm("", ("m", "k"), ("k", "n"), ("n",), ("m", "n")),
     gemm("<transA=1,transB=1,beta=0.5>", ("k", "m"), ("n", "k"), ("p", "q"), ("m", "n")),
+    case(
+        "Range",
+        "(double a, double b, double d) => (double[n] y) { y = Range(a, b, d) }",
+        feeds={"a": np.float64(0.3), "b": np.float64(2.0), "d": np.float64(0.4)},
+    ),
+    case(
+        "Range",
+        "(double a) => (double[5] y) <double b = {2}, double d = {0.4}> { y = Range(a, b, d) }",
+        feeds={"a": np.float64(0.3)},
+        note="with respect to where it starts",
+    ),
 ]

@@ -37,25 +37,32 @@ def reduction(op_type, x):
     ]
 
 
+OPERATORS = {
+    "ReduceSum": SIGNED,
+    "ReduceMean": SIGNED,
+    "ReduceMax": SIGNED,
+    "ReduceMin": SIGNED,
+    "ReduceProd": SIGNED,
+    "ReduceL1": SIGNED,
+    "ReduceL2": SIGNED,
+    "ReduceLogSum": FAR_APART,
+    "ReduceLogSumExp": SIGNED,
+    "ReduceSumSquare": SIGNED,
+}
+
 CASES = [
-    *reduction("ReduceSum", SIGNED),
-    *reduction("ReduceMean", SIGNED),
-    *reduction("ReduceMax", SIGNED),
-    *reduction("ReduceMin", SIGNED),
-    *reduction("ReduceProd", SIGNED),
-    *reduction("ReduceL1", SIGNED),
-    *reduction("ReduceL2", SIGNED),
-    *reduction("ReduceLogSum", FAR_APART),
-    *reduction("ReduceLogSumExp", SIGNED),
-    *reduction("ReduceSumSquare", SIGNED),
+    *[made for op_type, x in OPERATORS.items() for made in reduction(op_type, x)],
+    # Nothing is reduced then, but squares are squared and logarithms taken.
     *[
         case(
             op_type,
-            f"(double[2,3,4] x) => (double[2,3,4] y) {{ y = {op_type}<noop_with_empty_axes=1>(x) }}",
-            feeds={"x": FAR_APART},
-            note="nothing reduced",
+            f"(double[{shape}] x{parameter}) => (double[{shape}] y) "
+            f"{{ y = {op_type}<noop_with_empty_axes=1>(x{', axes' * bool(parameter)}) }}",
+            feeds={"x": FAR_APART, "axes": np.zeros(0, np.int64)},
+            note=f"nothing reduced{', as only the run can tell' * bool(parameter)}",
         )
-        for op_type in ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd")
+        for op_type in OPERATORS
+        for shape, parameter in (("2,3,4", ""), ("a,b,c", ", int64[n] axes"))
     ],
     *[
         case(

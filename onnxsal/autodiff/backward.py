@@ -177,7 +177,10 @@ class _Walk:
         variadic = schema is not None and schema.outputs[-1].option == onnx.defs.OpSchema.FormalParameterOption.Variadic
         if variadic:
             return tuple(cotangents)  # type: ignore[return-value]
-        return cotangents[0] if cotangents[0] is not None else self.op.zeros_like(view.outputs[0])
+        if cotangents[0] is None and node.outputs[0].name:
+            return self.op.zeros_like(view.outputs[0])
+        # None, where the node leaves its first output out, as LSTM may: its rules ask for the others by name.
+        return cotangents[0]  # type: ignore[return-value]
 
     def _apply(self, rule: Rule, node: ir.Node, view: NodeView, formal: str, g: ir.Value) -> None:
         result: Cotangents = rule(self.op, view, g)

@@ -1,8 +1,8 @@
 """A node as a rule sees it: inputs, outputs and attributes by the operator page's own names."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -10,6 +10,8 @@ import onnx_ir as ir
 
 from onnxsal.graph.builder import Op
 from onnxsal.graph.types import HALVES, constant, static_shape
+
+T = TypeVar("T")
 
 
 class NodeView:
@@ -27,6 +29,7 @@ class NodeView:
         self._node = node
         self._cotangents = cotangents
         self._keep_half = keep_half
+        self._made: dict[Any, Any] = {}
         domain = "" if node.domain == "ai.onnx" else node.domain
         try:
             self._schema: onnx.defs.OpSchema | None = onnx.defs.get_schema(
@@ -50,8 +53,7 @@ class NodeView:
         """Attributes as Python values, defaults filled in; usable as keyword arguments of `op`."""
         defaults = self._schema.attributes.items() if self._schema else ()
         values = {k: onnx.helper.get_attribute_value(a.default_value) for k, a in defaults if a.default_value.name}
-        values = {k: v.decode() if isinstance(v, bytes) else v for k, v in values.items()}
-        return values | {k: _plain(a.value) for k, a in self._node.attributes.items()}
+        return {k: _plain(v) for k, v in (values | {k: a.value for k, a in self._node.attributes.items()}).items()}
 
     @property
     def inputs(self) -> list[ir.Value | None]:
@@ -85,6 +87,13 @@ class NodeView:
         names = [p.name for p in self._schema.outputs] if self._schema else []
         index = names.index(formal)
         return self._cotangents[index] if index < len(self._cotangents) else None
+
+    def once(self, make: Callable[[Op, "NodeView"], T]) -> T:
+        """Return `make(op, node)`, made once: what the rules of several inputs share."""
+        if make not in self._made:
+            self._made[make] = make(self._op, self)
+        found: T = self._made[make]
+        return found
 
     def __getattr__(self, formal: str) -> ir.Value | None:
         """Return an input or output by its formal name; None if it is absent."""
@@ -122,4 +131,6 @@ def _used(value: ir.Value | None) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, bytes):
+        return value.decode()
+    return [_plain(v) for v in value] if isinstance(value, tuple | list) else value

@@ -34,8 +34,8 @@ class Op:
         opset: Version of `ai.onnx` to write.
     """
 
-    def __init__(self, graph: ir.Graph, opset: int, ir_version: int = 10) -> None:
-        """Start to write at the end of `graph`."""
+    def __init__(self, graph: ir.Graph, opset: int, ir_version: int = 10, *, outer: "Op | None" = None) -> None:
+        """Start to write at the end of `graph`, which may be a subgraph of what `outer` writes."""
         self.graph = graph
         self.opset = opset
         self._ir_version = ir_version
@@ -43,6 +43,9 @@ class Op:
         self._memo: dict[Any, Any] = {}
         self._names = set(_all_names(graph))
         self._counts: dict[str, int] = {}
+        self._outer = outer
+        if outer is not None:
+            self._scope, self._names, self._counts = outer._scope, outer._names, outer._counts
 
     def __getattr__(self, op_type: str) -> Callable[..., ir.Value]:
         """Return what emits a node of `op_type`; with `outputs=2` it returns a tuple, whatever the type says."""
@@ -128,7 +131,12 @@ class Op:
     # ----- Constants -----
 
     def const(self, value: Any, dtype: ir.DataType | None = None) -> ir.Value:
-        """Return an initializer that holds `value`; integers are int64, numbers float32, unless `dtype` says."""
+        """Return an initializer that holds `value`; integers are int64, numbers float32, unless `dtype` says.
+
+        It stands in the outermost graph, where subgraphs see it.
+        """
+        if self._outer is not None:
+            return self._outer.const(value, dtype)
         array = np.asarray(value)
         if dtype is None:
             dtype = ir.DataType.INT64 if array.dtype.kind in "iu" or array.size == 0 else None

@@ -11,7 +11,7 @@ class Progress:
     def __init__(self, total: int) -> None:
         """Count to `total` images; a single one needs no counting."""
         self._total = total
-        self._shown = total > 1 and sys.stderr.isatty()
+        self._shown = total > 1 and on_terminal()
 
     def show(self, verb: str, done: int) -> None:
         """Say what is being done, and how many images are behind."""
@@ -26,3 +26,8 @@ class Progress:
     @staticmethod
     def _write(text: str) -> None:
         click.echo(text, err=True, nl=False)
+
+
+def on_terminal() -> bool:
+    """Tell whether someone looks at stderr."""
+    return sys.stderr.isatty()

@@ -29,9 +29,10 @@ class Table:
 
     @property
     def cells(self) -> list[list[str]]:
-        """The rows as text of one line per cell, all of the same length."""
-        width = max(len(row) for row in [*self.rows, self.header])
-        return [[plain(cell) for cell in row] + [""] * (width - len(row)) for row in self.rows]
+        """The header, if there is one, and the rows: text of one line per cell, all of the same length."""
+        rows = ([self.header] if self.header else []) + list(self.rows)
+        width = max(map(len, rows), default=0)
+        return [[plain(cell) for cell in row] + [""] * (width - len(row)) for row in rows]
 
 
 def show(tables: Sequence[Table]) -> None:
@@ -46,7 +47,7 @@ def show(tables: Sequence[Table]) -> None:
 
 def aligned(table: Table) -> str:
     """Return a table as text, its columns aligned."""
-    rows = ([list(table.header)] if table.header else []) + table.cells
+    rows = table.cells
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([plain(table.title), *(f"  {line}" for line in lines)])
@@ -60,9 +61,11 @@ def show_on_terminal(tables: Sequence[Table], console: "Console") -> None:
     for table in tables:
         drawn = RichTable(title=Text(plain(table.title), "bold"), title_justify="left", box=None, pad_edge=False)
         drawn.show_header = bool(table.header)
-        for index in range(len(table.cells[0]) if table.rows else 0):
-            drawn.add_column(Text(table.header[index]) if table.header else "", overflow="fold")
-        for row in table.cells:
-            drawn.add_row(*(Text(cell) for cell in row))
+        rows = table.cells
+        header = rows.pop(0) if table.header else [""] * len(rows[0] if rows else [])
+        for name in header:
+            drawn.add_column(Text(name), overflow="fold")
+        for row in rows:
+            drawn.add_row(*map(Text, row))
         console.print(drawn)
         console.print()

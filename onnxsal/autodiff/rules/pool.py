@@ -17,6 +17,7 @@ from onnxsal.autodiff.rules.windows import (
     pad_spatially,
     padding,
     reach,
+    repeat,
     spatial,
     spatial_shape,
     unread,
@@ -58,27 +59,15 @@ def _compare(op, node, g):
     """Give each cotangent to the entry that equals its window's maximum; the first one, where several do."""
     kernel, strides = node.attrs["kernel_shape"], node.attrs["strides"]
     X = _cut_to_tiles(op, node)
-    largest = op.Cast(op.Equal(X, _repeat(op, node, node.Y)), to=g.dtype)
+    largest = op.Cast(op.Equal(X, repeat(op, node.Y, strides)), to=g.dtype)
     # Numbered backwards, the first of the largest has the highest number.
     numbers = np.arange(math.prod(kernel), 0, -1).reshape(1, 1, *kernel)
     numbers = op.Tile(op.const(numbers, g.dtype), concat(op, op.const([1, 1]), spatial_shape(op, node.Y)))
     numbered = op.Mul(largest, numbers)
     highest = op.MaxPool(numbered, kernel_shape=kernel, strides=strides, pads=[0] * (2 * len(kernel)))
     # An entry that is not the largest has number 0, and no window's highest is that.
-    first = op.Cast(op.Equal(numbered, _repeat(op, node, highest)), to=g.dtype)
-    return _pad_from_tiles(op, node, op.Mul(first, _repeat(op, node, g)))
-
-
-def _repeat(op, node, value):
-    """Repeat each entry over its tile."""
-    scales = np.array([1, 1, *node.attrs["strides"]], np.float32)
-    return op.Resize(
-        value,
-        scales=op.const(scales),
-        mode="nearest",
-        coordinate_transformation_mode="asymmetric",
-        nearest_mode="floor",
-    )
+    first = op.Cast(op.Equal(numbered, repeat(op, highest, strides)), to=g.dtype)
+    return _pad_from_tiles(op, node, op.Mul(first, repeat(op, g, strides)))
 
 
 def _tiled_size(op, node):
@@ -189,7 +178,7 @@ def _spread(op, node, g, weight):
     """Give each entry of X the sum of its windows' g, times `weight`."""
     attrs, n = node.attrs, len(node.attrs["strides"])
     if _tiles(node):
-        return _pad_from_tiles(op, node, _repeat(op, node, _scaled(op, g, weight)))
+        return _pad_from_tiles(op, node, repeat(op, _scaled(op, g, weight), attrs["strides"]))
     pads = None if "pads" not in attrs else [r - 1 - p for r, p in zip(reach(node) * 2, attrs["pads"], strict=True)]
     same_stride = all(s == 1 for s in attrs["strides"]) and all(d == 1 for d in dilations(node))
     if pads is not None and same_stride:

@@ -79,6 +79,17 @@ def cut_spatially(op, X, begin, size):
     return op.Slice(X, begin, op.Add(begin, size), list(range(2, n + 2)))
 
 
+def repeat(op, X, times):
+    """Repeat each entry of the spatial axes, in place, as often as `times` says for its axis."""
+    return op.Resize(
+        X,
+        scales=op.const(np.array([1, 1, *times], np.float32)),
+        mode="nearest",
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+    )
+
+
 def concat(op, *parts):
     """Return int64 vectors one behind the other: a constant if all of them are."""
     known = [constant(p) for p in parts]

@@ -61,6 +61,24 @@ CONV = [
     ),
     case(
         "Conv",
+        "(double[2,4,7,8] x, double[4,1,3,5] w) => (double[2,4,4,4] y)"
+        " { y = Conv<group=4,strides=[2,2],pads=[1,2,1,2]>(x, w) }",
+        note="depthwise with a stride",
+    ),
+    case(
+        "Conv",
+        "(double[2,4,8,8] x, double[4,1,3,2] w) => (double[2,4,2,3] y)"
+        " { y = Conv<group=4,strides=[2,3],dilations=[2,1]>(x, w) }",
+        note="depthwise, dilated, a stride above the kernel",
+    ),
+    case(
+        "Conv",
+        "(double[1,4,8,4] x, double[4,1,2,2] w) => (double[1,4,4,2] y)"
+        " { y = Conv<group=4,strides=[3,3],pads=[2,1,2,2]>(x, w) }",
+        note="depthwise, a stride above the kernel, pads below the begin",
+    ),
+    case(
+        "Conv",
         "(double[2,3,5,5] x, double[6,1,3,3] w) => (double[2,6,5,5] y) { y = Conv<group=3,pads=[1,1,1,1]>(x, w) }",
         note="depthwise with two kernels a channel",
         **ORT_ONLY,

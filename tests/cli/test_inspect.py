@@ -1,5 +1,6 @@
 """`onnxsal inspect`: all that was found, in words a stranger's file cannot bend."""
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -64,10 +65,8 @@ def test_a_method_that_does_not_work_says_why(run: Run, folder: Path) -> None:
 
 
 def test_only_the_last_layers_are_shown_unless_all_are_asked_for(run: Run, folder: Path) -> None:
-    chain = [
-        helper.make_node("Relu", ["relu" if i == 0 else f"r{i - 1}"], [f"r{i}" if i < 29 else "seen"])
-        for i in range(30)
-    ]
+    names = ["relu", *(f"relu{i}" for i in range(29)), "seen"]
+    chain = [helper.make_node("Relu", [x], [y]) for x, y in itertools.pairwise(names)]
     onnx.save(classifier(before_pool=chain), folder / "deep.onnx")
 
     def shown(*arguments: object) -> int:

@@ -19,7 +19,14 @@ def classifier(
     image_shape: Sequence[int | str] = ("N", 3, 32, 32),
     opsets: Sequence[onnx.OperatorSetIdProto] = (),
 ) -> onnx.ModelProto:
-    """Return a convolution, a rectifier, global average pooling and a linear layer; `before_pool` turns `relu` into `seen`."""
+    """Return a convolution, a rectifier, global average pooling and a linear layer.
+
+    Args:
+        labels: One per class, in its metadata.
+        before_pool: Nodes from `relu` to `seen`.
+        image_shape: Of its input.
+        opsets: Beside ai.onnx 17.
+    """
     rng = np.random.default_rng(0)
     weights = {
         "kernel": rng.standard_normal((8, 3, 3, 3)),

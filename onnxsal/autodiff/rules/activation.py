@@ -7,7 +7,7 @@ PRelu, 0 and 1 at the two ends of HardSwish.
 import math
 
 from onnxsal.autodiff.registry import vjp
-from onnxsal.autodiff.rules.masks import above, below, positive, ramp
+from onnxsal.autodiff.rules.masks import above, between, positive, ramp
 
 # ----- Piecewise linear -----
 
@@ -50,18 +50,15 @@ def shrink(op, node, g):
 
 @vjp("HardSigmoid", wrt="X")
 def hard_sigmoid(op, node, g):
-    return op.Mul(op.Mul(g, node.attrs["alpha"]), _between_0_and_1(op, node.Y))
+    return op.Mul(op.Mul(g, node.attrs["alpha"]), between(op, node.Y, 0.0, 1.0))
 
 
 @vjp("HardSwish", wrt="X")
 def hard_swish(op, node, g):
-    """Return g * (h + x / 6) where h = x / 6 + 1/2 lies in (0, 1), and g * h, that is 0 or g, elsewhere."""
-    h = ramp(op, node.X, 1 / 6, 0.5)
-    return op.Mul(g, op.Add(h, op.Mul(op.Sub(h, 0.5), _between_0_and_1(op, h))))
-
-
-def _between_0_and_1(op, y):
-    return op.Mul(positive(op, y), below(op, y, 1.0))
+    """Return g * (x / 3 + 1/2) for x in (-3, 3), which jumps to 0 below and to g above."""
+    X = node.X
+    slope = op.Mul(op.Add(op.Mul(X, 1 / 3), 0.5), above(op, X, -3.0))
+    return op.Mul(g, op.Where(op.Less(X, 3.0), slope, 1.0))
 
 
 # ----- Exponential -----
@@ -136,8 +133,8 @@ def gelu(op, node, g):
 def _gelu_slope(op, x):
     """Return Phi(x) + x * phi(x), with z = x / sqrt(2)."""
     z = op.Mul(x, math.sqrt(0.5))
-    bell = op.Exp(op.Neg(op.Mul(z, z)))
-    return op.Add(ramp(op, op.Erf(z), 0.5, 0.5), op.Mul(op.Mul(z, bell), 1 / math.sqrt(math.pi)))
+    bell = op.Exp(op.Sub(-math.log(math.pi) / 2, op.Mul(z, z)))  # exp(-z^2) / sqrt(pi)
+    return op.Add(ramp(op, op.Erf(z), 0.5, 0.5), op.Mul(z, bell))
 
 
 def _gelu_tanh_slope(op, x):

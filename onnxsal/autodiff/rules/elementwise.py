@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from onnxsal.autodiff.registry import declare_zero, vjp
-from onnxsal.autodiff.rules.masks import above, below
+from onnxsal.autodiff.rules.masks import above, below, between
 
 # ----- Two operands -----
 
@@ -131,16 +131,25 @@ def where_y(op, node, g):
 
 @vjp("Clip", wrt="input")
 def clip_input(op, node, g):
-    """Pass g strictly between the bounds; at a bound it is 0, as of relu6 (see reference: clamp differs by version)."""
-    for formal, passes, compare in (("min", above, op.Greater), ("max", below, op.Less)):
-        bound = node.const(formal)
-        if bound is not None:
-            # A bound that no finite number crosses is none.
-            if abs(bound.item()) < np.finfo(bound.dtype).max:
-                g = op.Mul(g, passes(op, node.output, float(bound.item())))
-        elif node.has(formal):
-            g = op.Where(compare(node.output, getattr(node, formal)), g, 0.0)
-    return g
+    """Pass g strictly between the bounds, and nothing at them.
+
+    So have it relu6 and hardtanh in PyTorch; clamp had 1 at its bounds up to 2.13, and has 0 since 2.15.
+    """
+    Y, low, high = node.output, node.const("min"), node.const("max")
+    for formal, bound, inside in (("min", low, op.Greater), ("max", high, op.Less)):
+        if bound is None and node.has(formal):
+            g = op.Where(inside(Y, getattr(node, formal)), g, 0.0)
+    low, high = (None if b is None or _is_no_bound(b) else float(b.item()) for b in (low, high))
+    if low is not None and high is not None:
+        return op.Mul(g, between(op, Y, low, high))
+    if low is not None:
+        return op.Mul(g, above(op, Y, low))
+    return g if high is None else op.Mul(g, below(op, Y, high))
+
+
+def _is_no_bound(bound):
+    """Tell whether no finite number lies beyond."""
+    return abs(bound.item()) >= np.finfo(bound.dtype).max
 
 
 @vjp("Clip", wrt="min")
@@ -215,8 +224,9 @@ def log(op, node, g):
 
 @vjp("Erf", wrt="input")
 def erf(op, node, g):
-    bell = op.Exp(op.Neg(op.Mul(node.input, node.input)))
-    return op.Mul(g, op.Mul(bell, 2 / math.sqrt(math.pi)))
+    # exp(log c - x^2) = c * exp(-x^2)
+    bell = op.Exp(op.Sub(math.log(2 / math.sqrt(math.pi)), op.Mul(node.input, node.input)))
+    return op.Mul(g, bell)
 
 
 @vjp("Sin", wrt="input")

@@ -38,6 +38,14 @@ def below(op: Op, y: ir.Value, bound: float) -> ir.Value:
     return op.cast(op.Less(y, bound), y.dtype)
 
 
+def between(op: Op, y: ir.Value, low: float, high: float) -> ir.Value:
+    """Return 1 where low < y < high, else 0, in the type of y, which has been clipped to [low, high]."""
+    if low == 0:
+        # One buffer less than the product of two masks.
+        return positive(op, op.Mul(y, below(op, y, high)))
+    return op.Mul(above(op, y, low), below(op, y, high))
+
+
 def ramp(op: Op, y: ir.Value, slope: float, offset: float) -> ir.Value:
     """Return slope * y + offset, clipped to [0, 1]."""
     if y.dtype == ir.DataType.FLOAT:

@@ -12,7 +12,6 @@ import onnx
 TEXT = """
 <ir_version: 8, opset_import: ["" : 17]>
 small (float[N,3,12,12] image) => (float[N,4] logits)
-<float[5,3,3,3] w1, float[5] b1, float[6,5,3,3] w2, float[6] b2, float[4,6] w3, float[4] b3>
 {
   c1 = Conv<pads=[1,1,1,1]>(image, w1, b1)
   a1 = Relu(c1)
@@ -24,6 +23,9 @@ small (float[N,3,12,12] image) => (float[N,4] logits)
   logits = Gemm<transB=1>(flat, w3, b3)
 }
 """
+
+
+WEIGHTS = {"w1": (5, 3, 3, 3), "b1": (5,), "w2": (6, 5, 3, 3), "b2": (6,), "w3": (4, 6), "b3": (4,)}
 
 
 @dataclass
@@ -38,11 +40,8 @@ def small_network(seed: int = 0) -> Small:
     """Return the network with random weights."""
     rng = np.random.default_rng(seed)
     model = onnx.parser.parse_model(TEXT)
-    w = {}
-    for tensor in model.graph.initializer:
-        shape = list(tensor.dims)
-        w[tensor.name] = rng.standard_normal(shape).astype(np.float32) / np.sqrt(max(np.prod(shape[1:]), 1))
-        tensor.CopyFrom(onnx.numpy_helper.from_array(w[tensor.name], tensor.name))
+    w = {n: (rng.standard_normal(s) / np.sqrt(np.prod(s[1:]))).astype(np.float32) for n, s in WEIGHTS.items()}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in w.items())
     onnx.checker.check_model(model, full_check=True)
     return Small(model, w)
 

@@ -1,0 +1,1 @@
+"""The model: its file, its canonical graph and its card."""

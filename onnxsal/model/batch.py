@@ -26,8 +26,9 @@ def make_batch_dynamic(model: ir.Model) -> ir.Model | None:
         return None
     for value in inputs:
         value.shape = ir.Shape(["N", *(dims(value) or ())[1:]])
-    for value in graph.outputs:
-        value.shape = None
+    for node in ir.traversal.RecursiveGraphIterator(graph):
+        for value in node.outputs:  # still says 1, which inference would believe
+            value.shape = None
     for node in graph:
         if node.op_type in ("Reshape", "Expand") and node.domain == "":
             _free_target(graph, node)

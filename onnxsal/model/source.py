@@ -162,6 +162,7 @@ class Source:
         """Return the graph, external weights mapped into memory.
 
         Raises:
+            ModelError: A file of external weights is too short.
             UnsupportedModel: The graph has values that only classical machine learning uses.
         """
         import onnx
@@ -170,7 +171,9 @@ class Source:
         name = self.path.name if self.path else "the model"
         try:
             if self.path is not None:
-                return ir.load(self.path)
+                model = ir.load(self.path)
+                _check_external_sizes(model, name)
+                return model
             assert self.data is not None
             return ir.from_proto(onnx.load_model_from_string(self.data))
         except ir.serde.SerdeError as error:
@@ -190,6 +193,21 @@ class Source:
             return self.path
         assert self.data is not None
         return self.data
+
+
+def _check_external_sizes(model: "ir.Model", name: str) -> None:
+    import onnx_ir as ir
+
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if isinstance(tensor, ir.ExternalTensor):
+                end, size = (tensor.offset or 0) + tensor.nbytes, Path(tensor.path).stat().st_size
+                if end > size:
+                    raise ModelError(
+                        f"{name} looks for weights up to byte {end} of {tensor.location!r}, which has {size}: it is "
+                        f"truncated; copy it again"
+                    )
 
 
 def _chunks(path: Path | None, data: bytes | None, name: str) -> Iterator[bytes]:

@@ -143,14 +143,17 @@ def find_class(text: str, labels: Sequence[str] | None, classes: int | None) -> 
     raise TargetError(f"no class is labelled {text!r}{hint}")
 
 
-def check_range(targets: Sequence[Target], classes: int | None) -> None:
-    """Check targets that were read before the number of classes was known.
+def check_range(targets: Sequence[Target], classes: int | None, channels: int | None = None) -> None:
+    """Check targets that were read before the number of classes, or of a layer's channels, was known.
 
     Raises:
-        TargetError: A class, or a rank, is beyond the last.
+        TargetError: A class, a channel or a rank is beyond the last.
     """
     for target in targets:
         if target.form.kind == "neuron":
+            if channels is not None and target.index >= channels:
+                layer = target.form.layer
+                raise TargetError(f"layer {layer!r} has no channel {target.index}; they go from 0 to {channels - 1}")
             continue
         for index in (target.index, target.minus):
             if index is not None and index != TOP:

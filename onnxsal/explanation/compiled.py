@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onnxsal import __version__
 from onnxsal.errors import ModelError
 from onnxsal.methods.registry import Method
 from onnxsal.model.network import Network
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 # Raised whenever what is built for the same method changes, so that old entries are not found.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,10 +117,7 @@ def save_model(model: "ir.Model", path: Path) -> None:
 
 
 def _versions() -> list[str]:
-    found = []
-    for name in ("onnxsal", "onnx-ir"):
-        try:
-            found.append(version(name))
-        except PackageNotFoundError:
-            found.append("?")
-    return found
+    try:
+        return [__version__, version("onnx-ir")]
+    except PackageNotFoundError:  # onnx-ir on the path without its metadata
+        return [__version__, "?"]

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxsal.errors import MethodError, OnnxsalError, TargetError
-from onnxsal.explanation.compiled import CompiledExplainer, Compiler
-from onnxsal.explanation.explanation import Explanation
+from onnxsal.explanation.compiled import Compiler
+from onnxsal.explanation.explanation import Explanation, Prediction
 from onnxsal.explanation.inputs import Sample, read_other_inputs, read_samples
+from onnxsal.explanation.runs import ExplainerRun, by_size, feeds_of
 from onnxsal.explanation.scores import class_scores, to_predictions
 from onnxsal.methods import find_method, make_method
 from onnxsal.methods.registry import Method
@@ -83,12 +84,16 @@ class Model:
             TargetError: The model has no classes.
         """
         samples, single = read_samples(image, self.card)
-        feeds = self._feeds(samples, inputs)
+        others = self._other_inputs(inputs, samples)
         output = self._class_output()
-        results = self._plain_session.run(feeds, [output], batch_size=batch_size)
-        scores, probabilities = class_scores(results[output], self._head)
-        ranked = [to_predictions(s, p, top, self.card.card) for s, p in zip(scores, probabilities, strict=True)]
-        return ranked[0] if single else ranked
+        ranked: dict[int, tuple[Prediction, ...]] = {}
+        for rows in by_size(samples):
+            feeds = feeds_of(rows, samples, self.card.image.name, others)
+            results = self._plain_session.run(feeds, [output], batch_size=batch_size)
+            scores, probabilities = class_scores(results[output], self._head)
+            for i, s, p in zip(rows, scores, probabilities, strict=True):
+                ranked[i] = to_predictions(s, p, top, self.card.card)
+        return ranked[0] if single else [ranked[i] for i in range(len(samples))]
 
     # ----- Why -----
 
@@ -133,13 +138,18 @@ class Model:
         made = self._method(method, layer, settings)
         targets = self.read_target(target)
         samples, single = read_samples(image, self.card)
-        feeds = self._feeds(samples, inputs)
+        others = self._other_inputs(inputs, samples)
         batched = len(samples) > 1 and self._can_batch
         explainer = self._compiler.explainer(made, targets[0].form, batched=batched)
-        check_range(targets, explainer.facts["findings"].get("classes"))
-        run = _ExplainerRun(explainer, feeds, len(samples), batch_size)
-        found = [self._explain_target(run, t, samples, method, made) for t in targets]
-        flat = [found[t][s] for s in range(len(samples)) for t in range(len(targets))]
+        check_range(targets, explainer.facts["findings"].get("classes"), explainer.facts.get("channels"))
+        found: dict[tuple[int, int], Explanation] = {}
+        for rows in by_size(samples):
+            feeds = feeds_of(rows, samples, self.card.image.name, others)
+            run = ExplainerRun(explainer, feeds, len(rows), batch_size)
+            for t, aim in enumerate(targets):
+                explanations = self._explain_target(run, aim, [samples[i] for i in rows], method, made)
+                found |= {(i, t): e for i, e in zip(rows, explanations, strict=True)}
+        flat = [found[i, t] for i in range(len(samples)) for t in range(len(targets))]
         return flat[0] if single and len(targets) == 1 else flat
 
     def compile(
@@ -181,19 +191,11 @@ class Model:
             settings = {**settings, "layer": layer}
         return make_method(name, settings)
 
-    def _feeds(self, samples: Sequence[Sample], inputs: Mapping[str, Any] | None) -> dict[str, Array]:
-        shapes = {s.x.shape for s in samples}
-        if len(shapes) > 1:
-            raise OnnxsalError(
-                f"the images give model inputs of {len(shapes)} different sizes, which cannot share a batch: "
-                f"explain them one "
-                f"by one, or give a size in the card"
-            )
-        others = read_other_inputs(inputs, self.card, self.network.signature.inputs, len(samples))
-        return {self.card.image.name: np.concatenate([s.x for s in samples])} | others
+    def _other_inputs(self, given: Mapping[str, Any] | None, samples: Sequence[Sample]) -> dict[str, Array]:
+        return read_other_inputs(given, self.card, self.network.signature.inputs, len(samples))
 
     def _explain_target(
-        self, run: "_ExplainerRun", target: Target, samples: Sequence[Sample], method: str, made: Method
+        self, run: ExplainerRun, target: Target, samples: Sequence[Sample], method: str, made: Method
     ) -> list[Explanation]:
         index = run.ranked(target.rank) if target.rank else np.full(len(samples), target.index, np.int64)
         results = run(index, target.minus)
@@ -239,12 +241,12 @@ class Model:
         return explanations
 
     def _provenance(self, session: Session) -> dict[str, str]:
-        from importlib.metadata import version
+        from onnxsal import __version__
 
         return {
             "model": self.name,
             "model_sha256": self.sha256,
-            "onnxsal": version("onnxsal"),
+            "onnxsal": __version__,
             "onnxruntime": runtime_version(),
             "provider": session.providers[0],
         }
@@ -301,35 +303,6 @@ class Model:
             found = make()
             self._cache.add_json(name, found)
         return found
-
-
-class _ExplainerRun:
-    """An explainer and its inputs; what was run already is not run again."""
-
-    def __init__(self, explainer: CompiledExplainer, feeds: Mapping[str, Array], count: int, batch_size: int) -> None:
-        self.explainer = explainer
-        self._feeds = dict(feeds)
-        self._count = count
-        self._batch_size = batch_size
-        self._done: dict[tuple[bytes, int | None], dict[str, Array]] = {}
-
-    def __call__(self, index: Array, minus: int | None) -> dict[str, Array]:
-        key = (index.tobytes(), minus)
-        if key not in self._done:
-            feeds = self._feeds | {"target": index}
-            if minus is not None:
-                feeds["target_minus"] = np.full(self._count, minus, np.int64)
-            self._done[key] = self.explainer.session.run(feeds, batch_size=self._batch_size)
-        return self._done[key]
-
-    def ranked(self, rank: int) -> Array:
-        """Return the class of that rank for each sample, 1 the top."""
-        head = self.explainer.facts["findings"]
-        results = self(np.full(self._count, TOP, np.int64), None)
-        scores, _ = class_scores(results[head["class_output"]], head)
-        order = np.argsort(-scores, axis=1, kind="stable")
-        ranked: Array = order[:, rank - 1].astype(np.int64)
-        return ranked
 
 
 def _methods_with_layer() -> list[str]:

@@ -36,11 +36,13 @@ class Explainer:
             Outputs: the model's own, `attribution`, `saliency_map` (N, H, W), `score` (N,).
         layer: Name of the layer the method looked at, if it did.
         rectifiers: Names of the nodes a modified gradient changed.
+        channels: Where the target is a neuron, how many channels its layer has, if known.
     """
 
     model: ir.Model
     layer: str | None
     rectifiers: tuple[str, ...]
+    channels: int | None = None
 
 
 def build_explainer(model: ir.Model, findings: Findings, method: Method, form: Form) -> Explainer:
@@ -67,8 +69,9 @@ def build_explainer(model: ir.Model, findings: Findings, method: Method, form: F
     result.producer_name = "onnxsal"
     touched = tuple(view.rectifiers()) if _is_modified(method) else ()
     layer = view.used_layer
+    channels = (dims(scalar.of) or (None, None))[1] if form.kind == "neuron" else None
     prune(result)
-    return Explainer(result, layer.name if layer else None, touched)
+    return Explainer(result, layer.name if layer else None, touched, channels if isinstance(channels, int) else None)
 
 
 def _is_modified(method: Method) -> bool:
@@ -84,6 +87,7 @@ def describe(explainer: Explainer, method: Method, form: Form, findings: Finding
         "form": {"kind": form.kind, "layer": form.layer, "at": form.at},
         "layer": explainer.layer,
         "rectifiers": list(explainer.rectifiers),
+        "channels": explainer.channels,
         "findings": findings.summary(),
     }
     return {"onnxsal.explainer": json.dumps(facts)}

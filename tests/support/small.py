@@ -13,6 +13,19 @@ from PIL import Image
 HOSTILE = ("../../escaped", "[red]red[/red] :boom:", "\x1b[31mansi\x1b[0m\nsecond line", "cat")
 
 
+CARD = {
+    "task": "classification",
+    "layout": "NCHW",
+    "resize": "stretch",
+    "interpolation": "bilinear",
+    "pad_value": 0,
+    "scale": 1 / 255,
+    "mean": [0.5],
+    "std": [0.25],
+    "channels": "RGB",
+}
+
+
 def classifier(
     labels: Sequence[str] = HOSTILE,
     before_pool: Sequence[onnx.NodeProto] = (),
@@ -49,15 +62,16 @@ def classifier(
         [numpy_helper.from_array(array.astype(np.float32), name) for name, array in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), *opsets], ir_version=8)
-    card = {
-        "scale": 1 / 255,
-        "mean": [0.5],
-        "std": [0.25],
-        "channels": "RGB",
-        "resize": "stretch",
-        "labels": list(labels),
-    }
+    card = CARD | {"labels": list(labels)}
     helper.set_model_props(model, {f"onnxsal.{field}": json.dumps(value) for field, value in card.items()})
+    return model
+
+
+def without_gap() -> onnx.ModelProto:
+    """Return the classifier with a global maximum in place of the average, on which CAM does not work."""
+    model = classifier()
+    pool = next(node for node in model.graph.node if node.name == "gap")
+    pool.op_type = "GlobalMaxPool"
     return model
 
 

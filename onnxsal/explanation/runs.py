@@ -1,0 +1,59 @@
+"""Samples through a session: those of one size together, what was run already not again."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxsal.explanation.compiled import CompiledExplainer
+from onnxsal.explanation.inputs import Sample
+from onnxsal.explanation.scores import class_scores
+from onnxsal.targets import TOP
+
+Array = npt.NDArray[Any]
+
+
+def by_size(samples: Sequence[Sample]) -> list[list[int]]:
+    """Return the positions of the samples, those whose model inputs are of one shape together."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, sample in enumerate(samples):
+        groups.setdefault(sample.x.shape, []).append(i)
+    return list(groups.values())
+
+
+def feeds_of(
+    rows: Sequence[int], samples: Sequence[Sample], image: str, others: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Return the inputs of the samples at `rows`; other inputs have one sample for all, or one for each."""
+    feeds = {name: a if a.ndim == 0 or a.shape[0] == 1 else a[list(rows)] for name, a in others.items()}
+    return {image: np.concatenate([samples[i].x for i in rows])} | feeds
+
+
+class ExplainerRun:
+    """An explainer and its inputs; what was run already is not run again."""
+
+    def __init__(self, explainer: CompiledExplainer, feeds: Mapping[str, Array], count: int, batch_size: int) -> None:
+        self.explainer = explainer
+        self._feeds = dict(feeds)
+        self._count = count
+        self._batch_size = batch_size
+        self._done: dict[tuple[bytes, int | None], dict[str, Array]] = {}
+
+    def __call__(self, index: Array, minus: int | None) -> dict[str, Array]:
+        key = (index.tobytes(), minus)
+        if key not in self._done:
+            feeds = self._feeds | {"target": index}
+            if minus is not None:
+                feeds["target_minus"] = np.full(self._count, minus, np.int64)
+            self._done[key] = self.explainer.session.run(feeds, batch_size=self._batch_size)
+        return self._done[key]
+
+    def ranked(self, rank: int) -> Array:
+        """Return the class of that rank for each sample, 1 the top."""
+        head = self.explainer.facts["findings"]
+        results = self(np.full(self._count, TOP, np.int64), None)
+        scores, _ = class_scores(results[head["class_output"]], head)
+        order = np.argsort(-scores, axis=1, kind="stable")
+        ranked: Array = order[:, rank - 1].astype(np.int64)
+        return ranked

@@ -6,8 +6,10 @@ PRelu, 0 and 1 at the two ends of HardSwish.
 
 import math
 
+import numpy as np
+
 from onnxsal.autodiff.registry import vjp
-from onnxsal.autodiff.rules.masks import above, between, positive, ramp
+from onnxsal.autodiff.rules.masks import above, below, between, positive, ramp
 
 # ----- Piecewise linear -----
 
@@ -59,6 +61,48 @@ def hard_swish(op, node, g):
     X = node.X
     slope = op.Mul(op.Add(op.Mul(X, 1 / 3), 0.5), above(op, X, -3.0))
     return op.Mul(g, op.Where(op.Less(X, 3.0), slope, 1.0))
+
+
+# ----- Bounds -----
+
+
+@vjp("Clip", wrt="input")
+def clip_input(op, node, g):
+    """Pass g strictly between the bounds, and nothing at them.
+
+    So have it relu6 and hardtanh in PyTorch; clamp had 1 at its bounds up to 2.13, and has 0 since 2.15.
+    """
+    Y, low, high = node.output, node.const("min"), node.const("max")
+    for formal, bound, inside in (("min", low, op.Greater), ("max", high, op.Less)):
+        if bound is None and node.has(formal):
+            g = op.Where(inside(Y, getattr(node, formal)), g, 0.0)
+    low, high = (None if b is None or _is_no_bound(b) else float(b.item()) for b in (low, high))
+    if low is not None and high is not None:
+        return op.Mul(g, between(op, Y, low, high))
+    if low is not None:
+        return op.Mul(g, above(op, Y, low))
+    return g if high is None else op.Mul(g, below(op, Y, high))
+
+
+def _is_no_bound(bound):
+    """Tell whether no finite number lies beyond; not by finfo, which does not know bfloat16."""
+    return bool(np.isinf(np.nextafter(abs(bound), np.array(np.inf, bound.dtype))).all())
+
+
+@vjp("Clip", wrt="min")
+def clip_min(op, node, g):
+    raised = op.Less(node.input, node.min)
+    if node.has("max"):  # if the bounds are the wrong way round, max wins
+        raised = op.And(raised, op.Less(node.min, node.max))
+    return op.Where(raised, g, 0.0)
+
+
+@vjp("Clip", wrt="max")
+def clip_max(op, node, g):
+    lowered = op.Greater(node.input, node.max)
+    if node.has("min"):
+        lowered = op.Or(lowered, op.Less(node.max, node.min))
+    return op.Where(lowered, g, 0.0)
 
 
 # ----- Exponential -----

@@ -1,11 +1,6 @@
 """Rules for arithmetic, one element at a time."""
 
-import math
-
-import numpy as np
-
 from onnxsal.autodiff.registry import declare_zero, vjp
-from onnxsal.autodiff.rules.masks import above, below, between
 
 # ----- Two operands -----
 
@@ -129,45 +124,6 @@ def where_y(op, node, g):
     return op.Where(node.condition, 0.0, g)
 
 
-@vjp("Clip", wrt="input")
-def clip_input(op, node, g):
-    """Pass g strictly between the bounds, and nothing at them.
-
-    So have it relu6 and hardtanh in PyTorch; clamp had 1 at its bounds up to 2.13, and has 0 since 2.15.
-    """
-    Y, low, high = node.output, node.const("min"), node.const("max")
-    for formal, bound, inside in (("min", low, op.Greater), ("max", high, op.Less)):
-        if bound is None and node.has(formal):
-            g = op.Where(inside(Y, getattr(node, formal)), g, 0.0)
-    low, high = (None if b is None or _is_no_bound(b) else float(b.item()) for b in (low, high))
-    if low is not None and high is not None:
-        return op.Mul(g, between(op, Y, low, high))
-    if low is not None:
-        return op.Mul(g, above(op, Y, low))
-    return g if high is None else op.Mul(g, below(op, Y, high))
-
-
-def _is_no_bound(bound):
-    """Tell whether no finite number lies beyond."""
-    return abs(bound.item()) >= np.finfo(bound.dtype).max
-
-
-@vjp("Clip", wrt="min")
-def clip_min(op, node, g):
-    raised = op.Less(node.input, node.min)
-    if node.has("max"):  # if the bounds are the wrong way round, max wins
-        raised = op.And(raised, op.Less(node.min, node.max))
-    return op.Where(raised, g, 0.0)
-
-
-@vjp("Clip", wrt="max")
-def clip_max(op, node, g):
-    lowered = op.Greater(node.input, node.max)
-    if node.has("min"):
-        lowered = op.Or(lowered, op.Less(node.max, node.min))
-    return op.Where(lowered, g, 0.0)
-
-
 # ----- Types and regularisation -----
 
 
@@ -193,105 +149,3 @@ def dropout(op, node, g):
 
 
 declare_zero("Dropout", "ratio")
-
-# ----- Functions of one number -----
-
-
-@vjp("Abs", wrt="X")
-def abs_(op, node, g):
-    return op.Mul(g, op.Sign(node.X))
-
-
-@vjp("Reciprocal", wrt="X")
-def reciprocal(op, node, g):
-    return op.Neg(op.Mul(g, op.Mul(node.Y, node.Y)))
-
-
-@vjp("Sqrt", wrt="X")
-def sqrt(op, node, g):
-    return op.Div(op.Mul(g, 0.5), node.Y)
-
-
-@vjp("Exp", wrt="input")
-def exp(op, node, g):
-    return op.Mul(g, node.output)
-
-
-@vjp("Log", wrt="input")
-def log(op, node, g):
-    return op.Div(g, node.input)
-
-
-@vjp("Erf", wrt="input")
-def erf(op, node, g):
-    # exp(log c - x^2) = c * exp(-x^2)
-    bell = op.Exp(op.Sub(math.log(2 / math.sqrt(math.pi)), op.Mul(node.input, node.input)))
-    return op.Mul(g, bell)
-
-
-@vjp("Sin", wrt="input")
-def sin(op, node, g):
-    return op.Mul(g, op.Cos(node.input))
-
-
-@vjp("Cos", wrt="input")
-def cos(op, node, g):
-    return op.Neg(op.Mul(g, op.Sin(node.input)))
-
-
-@vjp("Tan", wrt="input")
-def tan(op, node, g):
-    return op.Mul(g, op.Add(op.Mul(node.output, node.output), 1.0))
-
-
-@vjp("Asin", wrt="input")
-def asin(op, node, g):
-    return op.Div(g, op.Sqrt(_one_minus_square(op, node.input)))
-
-
-@vjp("Acos", wrt="input")
-def acos(op, node, g):
-    return op.Neg(asin(op, node, g))
-
-
-@vjp("Atan", wrt="input")
-def atan(op, node, g):
-    return op.Div(g, op.Add(op.Mul(node.input, node.input), 1.0))
-
-
-@vjp("Sinh", wrt="input")
-def sinh(op, node, g):
-    return op.Mul(g, op.Cosh(node.input))
-
-
-@vjp("Cosh", wrt="input")
-def cosh(op, node, g):
-    return op.Mul(g, op.Sinh(node.input))
-
-
-@vjp("Tanh", wrt="input")
-def tanh(op, node, g):
-    return op.Mul(g, _one_minus_square(op, node.output))
-
-
-@vjp("Asinh", wrt="input")
-def asinh(op, node, g):
-    return op.Div(g, op.Sqrt(op.Add(op.Mul(node.input, node.input), 1.0)))
-
-
-@vjp("Acosh", wrt="input")
-def acosh(op, node, g):
-    # In two factors: x * x - 1 loses all digits near 1.
-    X = node.input
-    return op.Div(g, op.Sqrt(op.Mul(op.Sub(X, 1.0), op.Add(X, 1.0))))
-
-
-@vjp("Atanh", wrt="input")
-def atanh(op, node, g):
-    return op.Div(g, _one_minus_square(op, node.input))
-
-
-def _one_minus_square(op, x):
-    one = op.scalar(1, like=x)
-    # In two factors: 1 - x * x loses digits near 1.
-    return op.Mul(op.Sub(one, x), op.Add(x, one))

@@ -6,8 +6,6 @@ Axes are an input, constant almost always. Without axes everything is reduced, o
 
 import math
 
-import numpy as np
-
 from onnxsal.autodiff.registry import vjp
 from onnxsal.graph.builder import rank
 from onnxsal.graph.types import dims
@@ -92,8 +90,8 @@ def reduce_log_sum(op, node, g):
 
 @vjp("ReduceLogSumExp", wrt="data")
 def reduce_log_sum_exp(op, node, g):
-    # The log of nothing but exp(-inf) is -inf, and inf - inf no number.
-    total = op.Max(node.reduced, float(np.finfo(np.float32).min))
+    # Where all is exp(-inf) the log is -inf, and inf - inf no number.
+    total = op.Where(op.Equal(node.reduced, -math.inf), 0.0, node.reduced)
     return op.Mul(op.Exp(op.Sub(node.data, kept(op, node, total))), kept(op, node, g))
 
 

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 # Raised whenever what is built for the same method changes, so that old entries are not found.
 FORMAT = 2
+
+PROTOBUF_LIMIT = 2_000_000_000  # bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +49,7 @@ class Compiler:
         self._providers = providers
         self._cache = cache
         self._ready: dict[str, CompiledExplainer] = {}
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._scratch: Path | None = None
 
     def explainer(self, method: Method, form: Form, *, batched: bool = False) -> CompiledExplainer:
         """Return the explainer of a method and a form of target, built if there is none yet.
@@ -86,16 +90,20 @@ class Compiler:
             return None
 
     def _compile(self, name: str, method: Method, form: Form, batched: bool) -> CompiledExplainer:
-        import onnx_ir as ir
-
         model = self.build(method, form, batched=batched)
-        path = self._cache.add(name, lambda path: ir.save(model, path))
+        small = weight_bytes(model) < PROTOBUF_LIMIT
+        path = self._cache.add(name, lambda path: save_model(model, path)) if small else None
         if path is None:  # no cache, or the model is too large for it
-            if self._scratch is None:
-                self._scratch = tempfile.TemporaryDirectory(prefix="onnxsal-")
-            path = Path(self._scratch.name) / name
+            path = self._scratch_folder() / name
             save_model(model, path)
         return self._session(path)
+
+    def _scratch_folder(self) -> Path:
+        """Return a folder that goes when the compiler does."""
+        if self._scratch is None:
+            self._scratch = Path(tempfile.mkdtemp(prefix="onnxsal-"))
+            weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
+        return self._scratch
 
     def _session(self, path: Path) -> CompiledExplainer:
         session = Session(path, self._providers)
@@ -105,12 +113,16 @@ class Compiler:
         return CompiledExplainer(session, facts)
 
 
+def weight_bytes(model: "ir.Model") -> int:
+    """Return how much room the weights take."""
+    return sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
+
+
 def save_model(model: "ir.Model", path: Path) -> None:
     """Write a model in one file; its weights beside it only where a protobuf cannot hold them."""
     import onnx_ir as ir
 
-    size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
-    if size < 2_000_000_000:
+    if weight_bytes(model) < PROTOBUF_LIMIT:
         ir.save(ir.external_data.load_to_model(model), path)
     else:
         ir.save(model, path, external_data=f"{path.name}.data")

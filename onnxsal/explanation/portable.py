@@ -3,12 +3,11 @@
 from typing import TYPE_CHECKING
 
 from onnxsal.errors import OnnxsalError, OutputError
+from onnxsal.explanation.compiled import PROTOBUF_LIMIT, weight_bytes
 from onnxsal.model.card import Card, card_to_metadata
 
 if TYPE_CHECKING:
     import onnx_ir as ir
-
-PROTOBUF_LIMIT = 2_000_000_000  # bytes
 
 
 def make_portable(model: "ir.Model", card: Card) -> "ir.Model":
@@ -30,7 +29,7 @@ def make_portable(model: "ir.Model", card: Card) -> "ir.Model":
     model.metadata_props.update(card_to_metadata(card))
     common.RemoveUnusedOpsetsPass()(model)
     model = ir.external_data.load_to_model(model)
-    if _weights(model) < PROTOBUF_LIMIT:
+    if weight_bytes(model) < PROTOBUF_LIMIT:
         try:
             onnx.checker.check_model(ir.to_proto(model), full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -48,7 +47,7 @@ def to_bytes(model: "ir.Model") -> bytes:
     """
     import onnx_ir as ir
 
-    size = _weights(model)
+    size = weight_bytes(model)
     if size >= PROTOBUF_LIMIT:
         raise OutputError(f"the weights take {size / 1e9:.1f} GB, and one ONNX file holds at most 2 GB")
     data: bytes = ir.to_proto(model).SerializeToString()

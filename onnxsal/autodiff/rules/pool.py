@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from onnxsal.autodiff.registry import vjp
+from onnxsal.autodiff.rules.tracing import scatter
 from onnxsal.autodiff.rules.windows import (
     concat,
     cut_spatially,
@@ -40,7 +41,9 @@ def _scatter(op, node, g):
         indices = op.MaxPool(node.X, **geometry, outputs=2)[1]
     # Indices count through the whole of X, batch and channels included.
     zeros = op.Expand(op.scalar(0, like=g), op.Reshape(op.Size(node.X), [1]))
-    found = op.ScatterElements(zeros, op.Reshape(indices, [-1]), op.Reshape(g, [-1]), axis=0, reduction="add")
+    found = scatter(
+        op, op.ScatterElements, zeros, op.Reshape(indices, [-1]), op.Reshape(g, [-1]), axis=0, reduction="add"
+    )
     return op.reshape_like(found, node.X)
 
 

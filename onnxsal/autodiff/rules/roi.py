@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxsal.autodiff.registry import declare_zero, vjp
+from onnxsal.autodiff.rules.tracing import scatter
 from onnxsal.autodiff.rules.windows import concat
 
 declare_zero("RoiAlign", "rois")
@@ -76,7 +77,7 @@ def _largest(op, node, g):
     updates = op.Mul(op.Mul(op.cast(largest, g.dtype), weight), op.Unsqueeze(op.Transpose(g, perm=[0, 2, 3, 1]), [3]))
     updates = op.Reshape(updates, concat(op, op.const([-1]), op.dim(node.X, 1)))
     zeros = op.Expand(op.scalar(0, like=g), op.Shape(rows))
-    found = op.ScatterND(zeros, op.Reshape(place, [-1, 1]), updates, reduction="add")
+    found = scatter(op, op.ScatterND, zeros, op.Reshape(place, [-1, 1]), updates, reduction="add")
     return op.Transpose(op.Reshape(found, op.Shape(X)), perm=[0, 3, 1, 2])
 
 

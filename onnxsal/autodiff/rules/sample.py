@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxsal.autodiff.registry import vjp
+from onnxsal.autodiff.rules.tracing import scatter
 from onnxsal.autodiff.rules.windows import concat
 from onnxsal.graph.builder import rank
 
@@ -26,7 +27,7 @@ def grid_sample_data(op, node, g):
     X = _places_first(op, node.X)
     zeros = op.Expand(op.scalar(0, like=g), op.Shape(_rows(op, X)))
     numbers = op.Reshape(_row_numbers(op, X, taps), [-1, 1])
-    found = op.ScatterND(zeros, numbers, _rows(op, updates), reduction="add")
+    found = scatter(op, op.ScatterND, zeros, numbers, _rows(op, updates), reduction="add")
     found = op.Transpose(op.Reshape(found, op.Shape(X)), perm=[0, 2, 1])
     return op.reshape_like(found, node.X)
 

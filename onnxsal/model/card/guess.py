@@ -30,7 +30,7 @@ def guesses(draft: Draft, image: InputInfo, classes: int | None, normalises: boo
     yield _pixels(draft, image, classes, normalises)
     yield _geometry(draft, classes)
     yield Reading("guess, the usual choice", {"interpolation": "bilinear"})
-    yield Reading("guess, the usual choice", {"pad_value": 114.0 if draft.get("resize") == "letterbox" else 0.0})
+    yield _padding(draft.get("resize"))
 
 
 def _channels(draft: Draft, image: InputInfo) -> str:
@@ -79,6 +79,12 @@ def _geometry(draft: Draft, classes: int | None) -> Reading:
         return Reading("guess, the simplest", {"resize": "stretch"})
     said: dict[str, Any] = {"resize_to": round(min(draft.get("size")) * 256 / 224), "crop": "center"}
     return Reading(f"guess: {classes} outputs, as ImageNet", said | {"resize": "shortest_edge"})
+
+
+def _padding(resize: str) -> Reading:
+    if resize not in ("letterbox", "top_left_pad", "fit_height"):
+        return Reading("unused, as nothing is padded", {"pad_value": 0.0})
+    return Reading("guess, the usual choice", {"pad_value": 114.0 if resize == "letterbox" else 0.0})
 
 
 def _like_imagenet(draft: Draft, classes: int | None) -> bool:

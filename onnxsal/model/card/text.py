@@ -17,9 +17,10 @@ def plain(text: object, limit: int | None = None) -> str:
         text: Anything; `str()` is taken of it.
         limit: Longest result in characters, cut with "..."; None keeps all.
     """
-    # What is not printable can forge a second line, hide text or turn it round.
-    shown = "".join(character if character.isprintable() else " " for character in str(text))
-    line = " ".join(shown.split())
+    line = str(text)
+    if not line.isprintable():  # what is not can forge a second line, hide text or turn it round
+        line = "".join(character if character.isprintable() else " " for character in line)
+    line = " ".join(line.split())
     if limit is not None and len(line) > limit:
         return line[: max(limit - 3, 0)] + "..."
     return line

@@ -1,0 +1,136 @@
+"""The small torch networks on which methods are compared with other libraries."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+SIZE = (24, 32)
+CLASSES = 5
+
+
+@dataclass(frozen=True)
+class Net:
+    """A network, and what of it is compared.
+
+    Attributes:
+        build: Makes the module.
+        exporter: Which of torch's exporters writes its ONNX file.
+        layers: Name of a module by alias: `last` is what Grad-CAM takes by default, `early` stands behind a
+            rectifier, `inner` before one.
+        target: The class that is explained; one whose Grad-CAM is positive somewhere.
+        gain: Of its weights, see `weights.weight`.
+        softmax: Whether the file ends with a softmax; the module never does.
+        ends_with_gap: Whether its head is global average pooling and a linear layer named `fc`.
+        tokens: Rows and columns of a transformer's grid.
+        options: More arguments of `torch.onnx.export`.
+    """
+
+    build: Callable[[], nn.Module]
+    exporter: str
+    layers: dict[str, str]
+    target: int
+    gain: float = 1
+    softmax: bool = False
+    ends_with_gap: bool = False
+    tokens: tuple[int, int] | None = None
+    options: tuple[tuple[str, object], ...] = ()
+
+
+class Residual(nn.Module):
+    """Conv-BatchNorm-ReLU, overlapping max-pooling, a residual block with a stride, global average, linear."""
+
+    def __init__(self) -> None:
+        """Every ReLU is a module of its own and not in place: captum sees no others."""
+        super().__init__()
+        self.conv1, self.bn1, self.relu1 = nn.Conv2d(3, 8, 5, padding=2, bias=False), nn.BatchNorm2d(8), nn.ReLU()
+        self.pool = nn.MaxPool2d(3, 2, padding=1)
+        self.conv2, self.bn2, self.relu2 = nn.Conv2d(8, 12, 3, 2, 1, bias=False), nn.BatchNorm2d(12), nn.ReLU()
+        self.conv3, self.bn3 = nn.Conv2d(12, 12, 3, padding=1, bias=False), nn.BatchNorm2d(12)
+        self.skip, self.relu3 = nn.Conv2d(8, 12, 1, 2), nn.ReLU()
+        self.fc = nn.Linear(12, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits."""
+        x = self.pool(self.relu1(self.bn1(self.conv1(x))))
+        y = self.bn3(self.conv3(self.relu2(self.bn2(self.conv2(x)))))
+        x = self.relu3(y + self.skip(x))
+        return self.fc(x.mean((2, 3)))
+
+
+class Rectifiers(nn.Module):
+    """ReLU6, LeakyReLU and PReLU, with a depthwise convolution and average pooling between them."""
+
+    def __init__(self) -> None:
+        """Inputs to ReLU6 are enlarged, so that some lie beyond 6."""
+        super().__init__()
+        self.conv1, self.relu6 = nn.Conv2d(3, 8, 3, padding=1), nn.ReLU6()
+        self.depthwise, self.leaky = nn.Conv2d(8, 8, 3, 2, 1, groups=8), nn.LeakyReLU(0.1)
+        self.conv2, self.prelu, self.pool = nn.Conv2d(8, 12, 3, padding=1), nn.PReLU(12), nn.AvgPool2d(2)
+        self.conv3, self.relu = nn.Conv2d(12, 12, 3, padding=1), nn.ReLU()
+        self.fc = nn.Linear(12, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits."""
+        x = self.leaky(self.depthwise(self.relu6(6 * self.conv1(x))))
+        x = self.relu(self.conv3(self.pool(self.prelu(self.conv2(x)))))
+        return self.fc(x.mean((2, 3)))
+
+
+class Vgg(nn.Module):
+    """Convolutions and max-poolings, then two linear layers with dropout on the flattened map."""
+
+    def __init__(self) -> None:
+        """As VGG names its parts."""
+        super().__init__()
+        self.features = nn.Sequential(
+            *(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(8, 12, 3, padding=1), nn.ReLU(), nn.Conv2d(12, 12, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        )
+        cells = SIZE[0] // 4 * (SIZE[1] // 4)
+        self.classifier = nn.Sequential(
+            nn.Dropout(), nn.Linear(12 * cells, 16), nn.ReLU(), nn.Dropout(), nn.Linear(16, CLASSES)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits."""
+        return self.classifier(torch.flatten(self.features(x), 1))
+
+
+def vit() -> nn.Module:
+    """Return timm's vision transformer: a class token and 3 x 4 patches."""
+    return VisionTransformer(
+        img_size=SIZE, patch_size=8, embed_dim=24, depth=2, num_heads=3, mlp_ratio=2, num_classes=CLASSES
+    )
+
+
+KEEP_BATCH_NORM = (("training", torch.onnx.TrainingMode.PRESERVE), ("do_constant_folding", False))
+
+NETS = {
+    "residual": Net(
+        Residual,
+        "torchscript",
+        {"last": "relu3", "early": "relu1", "inner": "bn2"},
+        target=3,
+        ends_with_gap=True,
+        options=KEEP_BATCH_NORM,
+    ),
+    "rectifiers": Net(
+        Rectifiers,
+        "dynamo",
+        {"last": "relu", "early": "leaky", "inner": "conv2"},
+        target=0,
+        gain=0.8,  # keeps the softmax from saturating
+        ends_with_gap=True,
+    ),
+    "vgg": Net(
+        Vgg,
+        "torchscript",
+        {"last": "features.7", "early": "features.4", "inner": "features.5"},
+        target=2,
+        softmax=True,
+    ),
+    "vit": Net(vit, "dynamo", {"last": "blocks.1.norm1"}, target=2, tokens=(SIZE[0] // 8, SIZE[1] // 8)),
+}

@@ -86,7 +86,8 @@ def clip_input(op, node, g):
 
 def _is_no_bound(bound):
     """Tell whether no finite number lies beyond; not by finfo, which does not know bfloat16."""
-    return bool(np.isinf(np.nextafter(abs(bound), np.array(np.inf, bound.dtype))).all())
+    infinity, zero = (np.array(v, bound.dtype) for v in (np.inf, 0))
+    return bool((abs(bound) >= np.nextafter(infinity, zero)).all())
 
 
 @vjp("Clip", wrt="min")

@@ -29,7 +29,7 @@ CASES = [
     beside("Size", "s = Size(x) m = CastLike(s, x)"),
     beside("NonZero", "n = NonZero(x) s = Shape(n) r = ReduceMax<keepdims=0>(s) m = CastLike(r, x)"),
     *[
-        beside(op_type, f"r = {op_type}(x) s = Shape<start=-1>(r) m = CastLike(s, x)", np.abs(BETWEEN) / 4, **settings)
+        beside(op_type, f"r = {op_type}(x) s = Shape<end=1>(r) m = CastLike(s, x)", np.abs(BETWEEN) / 4, **settings)
         for op_type, settings in (
             ("Bernoulli", {}),
             ("Multinomial", {"runtimes": ("ort",), "numeric": "ort"}),  # the reference evaluator has none

@@ -17,8 +17,8 @@ Where the libraries differ from onnxsal or from each other, and what was taken:
   ReLU6, LeakyReLU, PReLU keeps its derivative without a word. On the network that has these, the reference
   is torch.autograd with each rectifier rewritten by hand (`methods_rectifiers.py`), which on the other
   networks is checked against captum's.
-- A value that a ReLU and another node both read, as before the addition of a pre-activation ResNet, has no
-  peer: captum rewrites that value's whole gradient, and not the part that comes through the ReLU.
+- A value that a ReLU and another node both read, as in a pre-activation ResNet: captum rewrites that value's
+  whole gradient, and not only the part that comes through the ReLU. It is part of the network by hand.
 - Without any rectifier captum gives the plain gradient; onnxsal refuses (the transformer).
 - CAM: neither has it. It is compared with the linear layer's weights times the activations, in torch.
 - Grad-CAM: captum keeps the sign by default; `relu_attributions=True` is the paper's. Our `relu=False` is

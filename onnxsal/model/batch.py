@@ -1,78 +1,93 @@
-"""Make a model that was exported for one image take several."""
+"""Make a model that was exported for one sample take any number of them.
+
+The batch of one is written into constants of the graph: shapes of Reshape, sizes of Resize, a class
+token that is concatenated. Which axis of a value the samples lie on is found by giving the graph two
+of them and following the shapes; where they cannot be followed, nothing is made. Even then a graph
+could run and mix samples up, so `rows_agree` decides.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
+from numpy.typing import NDArray
 
-from onnxsal.graph.canonical import infer_shapes
-from onnxsal.graph.types import constant, dims
+from onnxsal.graph.batch import SAMPLES, BatchPatch
+from onnxsal.graph.canonical import canonicalise
+from onnxsal.graph.shapes import Shape, Shapes
+from onnxsal.graph.types import Dim, dims
 
-Array = npt.NDArray[Any]
+Arrays = Sequence[NDArray[Any]]
+
+NAME = "batch"
+SIDE = 224
+"""Stands for a dynamic height or width."""
 
 
 def make_batch_dynamic(model: ir.Model) -> ir.Model | None:
-    """Return a copy whose batch of 1 is free, or None where the model has no such batch.
+    """Return a copy of a model in canonical form that takes any number of samples; None if none can be made.
 
-    A guess that has to be tried: `rows_agree` does. Constants that name the batch, in Reshape and
-    Expand, are patched.
+    Every input whose first of several dimensions is 1 gets a symbolic one, and so does every output.
+    Weights are shared with the original. What comes back fits together, which is no proof that samples
+    stay apart: ask `rows_agree` before it is used.
     """
     result = model.clone()
     graph = result.graph
-    inputs = [v for v in graph.inputs if not v.is_initializer() and (dims(v) or (0,))[0] == 1]
-    if not inputs:
+    inputs = [v for v in graph.inputs if v.const_value is None]
+    batched = [v for v in inputs if len(known := dims(v) or ()) > 1 and known[0] == 1]
+    if not batched or any(v.type is None or dims(v) is None for v in inputs):
         return None
-    for value in inputs:
-        value.shape = ir.Shape(["N", *(dims(value) or ())[1:]])
-    for node in ir.traversal.RecursiveGraphIterator(graph):
-        for value in node.outputs:  # still says 1, which inference would believe
-            value.shape = None
-    for node in graph:
-        if node.op_type in ("Reshape", "Expand") and node.domain == "":
-            _free_target(graph, node)
-    infer_shapes(result)
-    return result
-
-
-def _free_target(graph: ir.Graph, node: ir.Node) -> None:
-    """Let the leading 1 of a constant target shape follow the batch."""
-    target = constant(node.inputs[1])
-    if target is None or target.ndim != 1 or len(target) == 0 or target[0] != 1:
-        return
-    shape = target.copy()
-    if node.op_type == "Reshape" and -1 not in shape:
-        shape[0] = -1
-    elif node.op_type == "Reshape":
-        # 0 means "as before" here, whatever the exporter said: no dimension is zero.
-        shape[0] = 0
-        if 0 not in target[1:]:
-            node.attributes.pop("allowzero", None)
-    name = f"{node.inputs[1].name}_{node.name or node.outputs[0].name}_free"  # type: ignore[union-attr]
-    tensor = ir.tensor(shape, name=name)
-    value = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(shape.shape))
-    graph.register_initializer(value)
-    node.replace_input_with(1, value)
+    shapes = {str(v.name): _sized(dims(v) or ()) for v in inputs}
+    several = shapes | {str(v.name): (SAMPLES, *shapes[str(v.name)][1:]) for v in batched}
+    patch = BatchPatch(result, Shapes(result, shapes).walk(), Shapes(result, several, declared=False))
+    if not patch.apply():
+        return None
+    _name_batch(graph, batched)
+    # Up to IR 3 every new constant would have to be an input, too.
+    result.ir_version = max(result.ir_version or 4, 4)
+    return canonicalise(result)
 
 
 def rows_agree(
-    run_batched: Callable[[Array], Sequence[Array]], run_single: Callable[[Array], Sequence[Array]], x: Array, *, rtol: float
+    run_batched: Callable[[NDArray[Any]], Arrays],
+    run_single: Callable[[NDArray[Any]], Arrays],
+    x: NDArray[Any],
+    *,
+    rtol: float,
 ) -> bool:
-    """Tell whether running rows together gives each what it gives alone.
+    """Tell whether a batch gives each sample what it gets alone.
 
     Args:
-        run_batched: Runs (N, ...) on the patched model.
-        run_single: Runs (1, ...) on the original.
-        x: The rows, (N, ...).
-        rtol: Largest difference allowed, relative to the largest output.
+        run_batched: Runs the model that `make_batch_dynamic` made; returns its outputs.
+        run_single: Runs the original; returns the same outputs.
+        x: Different samples, at least two, (N, ...).
+        rtol: Largest difference allowed, relative to the largest number of each output.
     """
     together = run_batched(x)
     for i in range(len(x)):
-        for whole, alone in zip(together, run_single(x[i : i + 1]), strict=True):
-            if whole.shape[1:] != alone.shape[1:] or len(whole) != len(x):
-                return False
-            scale = max(float(np.abs(alone).max(initial=0)), 1e-6)
-            if float(np.abs(whole[i] - alone[0]).max(initial=0)) > rtol * scale:
-                return False
+        alone = run_single(x[i : i + 1])
+        pairs = zip(together, alone, strict=True)
+        if not all(_close(many[i : i + 1], one, rtol) and len(many) == len(x) for many, one in pairs):
+            return False
     return True
+
+
+def _close(a: NDArray[Any], b: NDArray[Any], rtol: float) -> bool:
+    if a.shape != b.shape:
+        return False
+    left, right = a.astype(np.float64), b.astype(np.float64)
+    finite = right[np.isfinite(right)]
+    return np.allclose(left, right, rtol=0, atol=rtol * np.abs(finite).max(initial=0), equal_nan=True)
+
+
+def _sized(known: Sequence[Dim]) -> Shape:
+    return tuple(d if isinstance(d, int) else SIDE for d in known)
+
+
+def _name_batch(graph: ir.Graph, batched: Sequence[ir.Value]) -> None:
+    """Write a dynamic batch onto inputs and outputs."""
+    taken = {d for v in [*graph.inputs, *graph.outputs] for d in dims(v) or () if isinstance(d, str)}
+    name = next(n for n in (NAME, *(f"{NAME}_{i}" for i in range(len(taken) + 1))) if n not in taken)
+    for value in [*batched, *graph.outputs]:
+        value.shape = ir.Shape([name, *(dims(value) or (None,))[1:]])

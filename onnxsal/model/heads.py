@@ -1,254 +1,250 @@
-"""Find the classes: logits behind a final softmax, the class axis, a head of global average pooling."""
+"""The head: which output has the classes, the logits behind it, and the average that CAM needs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
-from onnxsal.errors import UnsupportedModel
-from onnxsal.graph.types import constant, dims, is_float
+from onnxsal.errors import CardError
+from onnxsal.graph.flow import computed
+from onnxsal.graph.types import FLOATS, Dim, dims
+from onnxsal.model.pooling import Gap, find_gap
 
-SAME_NUMBERS = frozenset({"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast", "Transpose", "Dropout"})
+__all__ = ["Gap", "Head", "find_head"]
+
+# A class output may be wrapped in these; they move the same numbers.
+WRAPPERS = frozenset(
+    {"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast", "Transpose", "Dropout", "QuantizeLinear"}
+    | {"DequantizeLinear"}
+)
 ACTIVATIONS = {"Softmax": "softmax", "LogSoftmax": "log-softmax", "Sigmoid": "sigmoid"}
-LINEAR = frozenset({"Add", "Sub", "Mul", "Div", "MatMul", "Gemm", "Conv", "BatchNormalization"}) | SAME_NUMBERS
-
-
-@dataclass(frozen=True)
-class Gap:
-    """A head of global average pooling and linear layers.
-
-    Attributes:
-        pooled: Name of the averaged value, one number per channel.
-        features: Name of the layer that is averaged.
-    """
-
-    pooled: str
-    features: str
+QUANTISED = frozenset({ir.DataType.UINT8, ir.DataType.INT8})
 
 
 @dataclass(frozen=True)
 class Head:
-    """The classes of a model; of a model without, all is None but `reason`.
+    """The classes of a model.
 
     Attributes:
-        output: Name of the graph output with the classes.
-        output_class_axis: Its class axis.
-        classes: How many classes there are; None where only the run knows.
-        activation: `softmax`, `log-softmax` or `sigmoid` between logits and output; None if there is none.
-        logits: Name of the value before that activation, or of the output.
-        class_axis: The class axis of the logits.
-        probabilities: Name of the value behind the activation; None if there is none, or it is a logarithm.
-        output_scale: What one step of an integer output stands for.
-        gap: The global-average-pool head.
-        gap_reason: Why there is none.
-        reason: Why there are no classes.
+        output: Name of the output that has them; None if there is none.
+        output_class_axis: Its axis of classes.
+        output_scale: What a step of that output is worth, where it is quantised; 1 otherwise.
+        classes: How many there are; None if only the run knows.
+        logits: Name of the value before the activation; the output itself without one.
+        class_axis: The axis of classes of `logits` and `probabilities`.
+        activation: `softmax`, `log-softmax`, `sigmoid`, or None if the output is the logits.
+        probabilities: Name of the float value right behind the activation, if it gives probabilities.
+        gap: The average of a map that the logits are linear in, if they are.
+        gap_reason: Why there is none: a clause that names what is in the way.
+        reason: Why no output has the classes; empty where one has.
     """
 
     output: str | None = None
-    output_class_axis: int | None = None
+    output_class_axis: int = 1
+    output_scale: float = 1.0
     classes: int | None = None
-    activation: str | None = None
     logits: str | None = None
     class_axis: int = 1
+    activation: str | None = None
     probabilities: str | None = None
-    output_scale: float | None = None
     gap: Gap | None = None
     gap_reason: str = ""
     reason: str = ""
 
 
 def find_head(model: ir.Model, output: str | None = None) -> Head:
-    """Find the classes in a canonical model.
+    """Find the classes of a model in canonical form.
+
+    An output has classes if beside the samples it has one axis longer than 1. Floats come before
+    quantised numbers, several classes before one (a lone score), then the first. If there is none, a
+    float output (N, K, H, W) has them, one per pixel, as in segmentation.
 
     Args:
         model: The model.
-        output: Name of the output with the classes; None takes the first that can have them.
+        output: Name of the output that the card says has them; None takes the first that fits.
 
     Raises:
-        UnsupportedModel: There is no output of that name.
+        CardError: The model has no output of that name.
     """
-    graph = model.graph
-    value = _class_output(graph, output)
-    if value is None:
-        shapes = ", ".join(f"{v.name!r} {dims(v)}" for v in graph.outputs)
-        return Head(reason=f"no output has one row of class scores per sample; the outputs are {shapes}")
-    axis, classes = _class_axis(value)
-    source, scale = _behind_quantisation(value)
-    activation = _activation(source)
-    logits = source if activation is None else activation[1]
-    kind = None if activation is None else activation[0]
-    logits = _nearest_with_axis(logits)
-    gap, reason = _find_gap(logits)
+    outputs = _named(model.graph, output)
+    numbers = [v for v in outputs if v.dtype in FLOATS | QUANTISED]
+    fitting = [v for v in numbers if _row_axis(v) is not None] or [v for v in numbers if _class_axis(v) is not None]
+    if not fitting:
+        shapes = ", ".join(f"{v.name!r} is {_shown(v)}" for v in outputs)
+        reason = f"no output has one score per class and sample, (N, K): {shapes}"
+        return Head(reason=reason, gap_reason="the model has no class output")
+    return _head(model.graph, max(fitting, key=lambda v: (v.dtype in FLOATS, _classes(v) != 1)))
+
+
+def _named(graph: ir.Graph, output: str | None) -> list[ir.Value]:
+    found = [v for v in graph.outputs if output in (None, v.name)]
+    if not found:
+        names = ", ".join(repr(v.name) for v in graph.outputs)
+        raise CardError(f"the card names {output!r} as the class output, which is not one of the model's: {names}")
+    return found
+
+
+def _head(graph: ir.Graph, output: ir.Value) -> Head:
+    runtime = computed(graph)
+    activation, logits, probabilities = _before_activation(output)
+    gap = find_gap(logits, runtime)
     return Head(
-        output=value.name,
-        output_class_axis=axis,
-        classes=classes,
-        activation=kind,
+        output=output.name,
+        output_class_axis=_class_axis(output) or 1,
+        output_scale=_step(output),
+        classes=_classes(output),
         logits=logits.name,
-        class_axis=_class_axis(logits)[0],
-        probabilities=None if activation is None or kind == "log-softmax" else activation[2].name,
-        output_scale=scale,
-        gap=gap,
-        gap_reason=reason,
+        class_axis=_class_axis(logits) or 1,
+        activation=activation,
+        probabilities=probabilities.name if probabilities is not None else None,
+        gap=gap if isinstance(gap, Gap) else None,
+        gap_reason="" if isinstance(gap, Gap) else gap,
     )
 
 
-# ----- Output and axis -----
+# ----- Shapes -----
 
 
-def _class_output(graph: ir.Graph, name: str | None) -> ir.Value | None:
-    if name is not None:
-        found = next((v for v in graph.outputs if v.name == name), None)
-        if found is None:
-            names = ", ".join(repr(v.name) for v in graph.outputs)
-            raise UnsupportedModel(f"the card names output {name!r}, which the model does not have; it has {names}")
-        return found
-    able = [v for v in graph.outputs if _is_row_of_classes(v)]
-    return able[0] if able else next((v for v in graph.outputs if _is_map_of_classes(v)), None)
+def _class_axis(value: ir.Value) -> int | None:
+    """Return the axis of classes of (N, K), with axes of 1 beside, or of (N, K, H, W); None for any other shape."""
+    row = _row_axis(value)
+    return _pixel_axis(value) if row is None else row
 
 
-def _is_row_of_classes(value: ir.Value) -> bool:
-    """Tell whether a value is (N, K), perhaps with axes of 1 beside."""
+def _row_axis(value: ir.Value) -> int | None:
+    """Return the one axis beside the first that is longer than 1, or axis 1 if none is."""
     shape = dims(value)
-    if shape is None or not 2 <= len(shape) <= 5 or not _has_numbers(value):
-        return False
-    long = [d for d in shape[1:] if d != 1]
-    return len(long) == 1 or (len(long) == 0 and shape[1] == 1)
-
-
-def _is_map_of_classes(value: ir.Value) -> bool:
-    """Tell whether a value is (N, K, H, W), as segmentation gives it."""
-    shape = dims(value)
-    return shape is not None and len(shape) == 4 and is_float(value) and isinstance(shape[1], int)
-
-
-def _has_numbers(value: ir.Value) -> bool:
-    return is_float(value) or value.dtype in (ir.DataType.UINT8, ir.DataType.INT8)
-
-
-def _class_axis(value: ir.Value) -> tuple[int, int | None]:
-    shape = dims(value) or ()
+    if shape is None or len(shape) < 2:
+        return None
     long = [axis for axis, d in enumerate(shape) if axis > 0 and d != 1]
-    axis = long[0] if len(long) == 1 else 1
-    size = shape[axis] if axis < len(shape) else None
-    return axis, size if isinstance(size, int) else None
-
-
-def _behind_quantisation(value: ir.Value) -> tuple[ir.Value, float | None]:
-    """Return the float value that an integer output was made from, and its step."""
-    if is_float(value):
-        return value, None
-    for node in _up(value):
-        if node.op_type == "QuantizeLinear":
-            scale = constant(node.inputs[1])
-            source = node.inputs[0]
-            assert source is not None
-            return source, None if scale is None else float(scale.reshape(-1)[0])
-        if node.op_type not in SAME_NUMBERS:
-            break
-    return value, None
-
-
-# ----- The softmax -----
-
-
-def _up(value: ir.Value) -> Iterator[ir.Node]:
-    """Yield the producers of a value, following first inputs."""
-    node = value.producer()
-    while node is not None:
-        yield node
-        node = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
-
-
-def _activation(value: ir.Value) -> tuple[str, ir.Value, ir.Value] | None:
-    """Return kind, input and output of the final activation, looked for through what moves numbers only."""
-    for node in _up(value):
-        before = node.inputs[0] if node.inputs else None
-        if node.op_type in ACTIVATIONS and before is not None:
-            return ACTIVATIONS[node.op_type], before, node.outputs[0]
-        if node.op_type == "Div" and (logits := _spelled_out(node)) is not None:
-            return "softmax", logits, node.outputs[0]
-        if node.op_type not in SAME_NUMBERS:
-            return None
-    return None
-
-
-def _spelled_out(node: ir.Node) -> ir.Value | None:
-    """Return x of Exp(x) / ReduceSum(Exp(x)); of x - max(x), the x."""
-    above, below = node.inputs
-    exp = above.producer() if above is not None else None
-    total = below.producer() if below is not None else None
-    if exp is None or total is None or exp.op_type != "Exp" or total.op_type != "ReduceSum":
+    if len(long) > 1:
         return None
-    if total.inputs[0] is not above:
-        return None
-    x = exp.inputs[0]
-    shift = x.producer() if x is not None else None
-    if shift is not None and shift.op_type == "Sub" and shift.inputs[1] is not None:
-        largest = shift.inputs[1].producer()
-        if largest is not None and largest.op_type == "ReduceMax" and largest.inputs[0] is shift.inputs[0]:
-            return shift.inputs[0]
-    return x
+    return long[0] if long else 1
 
 
-def _nearest_with_axis(logits: ir.Value) -> ir.Value:
-    """Step back over what reshaped the logits for the softmax only, to a value with a class axis."""
-    for node in _up(logits):
-        if _is_row_of_classes(logits) or node.op_type not in SAME_NUMBERS or node.inputs[0] is None:
-            break
-        logits = node.inputs[0]
-    return logits
-
-
-# ----- Global average pooling -----
-
-
-def _find_gap(logits: ir.Value) -> tuple[Gap | None, str]:
-    """Walk back from the logits through linear operators to a global average."""
-    value = logits
-    while (node := value.producer()) is not None:
-        pooled = _pools_all(node)
-        if pooled is not None:
-            return Gap(str(node.outputs[0].name), str(pooled.name)), ""
-        if node.op_type not in LINEAR:
-            return None, f"{node.op_type} {node.name or node.outputs[0].name!r} stands before the classes"
-        computed = [v for v in _data_inputs(node) if v.const_value is None]
-        if len(computed) != 1:
-            return None, f"{node.op_type} {node.name or node.outputs[0].name!r} joins several values before the classes"
-        if node.op_type == "Conv" and not _is_pointwise(computed[0]):
-            return None, f"Conv {node.name or node.outputs[0].name!r} has no pooling before it"
-        if node.op_type == "Flatten" and not _is_pointwise(computed[0]):
-            return None, f"{node.op_type} {node.name or node.outputs[0].name!r} keeps every place apart"
-        value = computed[0]
-    return None, "no pooling stands before the classes"
-
-
-def _data_inputs(node: ir.Node) -> list[ir.Value]:
-    """Return the inputs that carry numbers, without shapes and axes."""
-    only_first = node.op_type in SAME_NUMBERS
-    return [v for i, v in enumerate(node.inputs) if v is not None and not (only_first and i > 0)]
-
-
-def _is_pointwise(value: ir.Value) -> bool:
-    """Tell whether a value has one place per channel."""
+def _pixel_axis(value: ir.Value) -> int | None:
+    """Return the axis of classes of a map: the second, unless only the last can be (N, H, H, K)."""
     shape = dims(value)
-    return shape is not None and sum(d != 1 for d in shape[1:]) <= 1
-
-
-def _pools_all(node: ir.Node) -> ir.Value | None:
-    """Return what a node averages over all places, or None if it does no such thing."""
-    value = node.inputs[0] if node.inputs else None
-    shape = dims(value) if value is not None else None
-    if value is None or shape is None or len(shape) not in (3, 4):
+    if shape is None or len(shape) != 4:
         return None
-    if node.op_type == "GlobalAveragePool":
-        return value
-    if node.op_type == "ReduceMean":
-        axes = constant(node.inputs[1]) if len(node.inputs) > 1 else None
-        found = set() if axes is None else {int(a) % len(shape) for a in axes}
-        return value if found in ({2, 3}, {1, 2}) and len(shape) == 4 else None
-    if node.op_type == "AveragePool":
-        kernel = node.attributes.get_ints("kernel_shape")
-        unpadded = not any(node.attributes.get_ints("pads") or ())
-        return value if kernel is not None and list(kernel) == list(shape[2:]) and unpadded else None
+    axis = 3 if shape[1] == shape[2] != shape[3] else 1
+    size = shape[axis]
+    return axis if isinstance(size, int) and size > 1 else None
+
+
+def _classes(value: ir.Value) -> int | None:
+    axis = _class_axis(value)
+    size: Dim = (dims(value) or ())[axis] if axis is not None else None
+    return size if isinstance(size, int) else None
+
+
+def _shown(value: ir.Value) -> str:
+    shape = dims(value)
+    return "of unknown shape" if shape is None else f"({', '.join('?' if d is None else str(d) for d in shape)})"
+
+
+def _step(output: ir.Value) -> float:
+    """Return the scale of the QuantizeLinear behind a quantised output."""
+    for value in _unwrapped(output):
+        node = value.producer()
+        if node is not None and node.op_type == "QuantizeLinear":
+            scale = _array(node.inputs[1])
+            return float(scale.reshape(-1)[0]) if scale is not None and scale.size == 1 else 1.0
+    return 1.0
+
+
+def _array(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
+    return None if value is None or value.const_value is None else value.const_value.numpy()
+
+
+# ----- The activation -----
+
+
+def _before_activation(output: ir.Value) -> tuple[str | None, ir.Value, ir.Value | None]:
+    """Return the activation's kind, the logits before it and the probabilities behind it.
+
+    Without an activation the logits are the first float value that the output wraps.
+    """
+    chain = list(_unwrapped(output))
+    for value in chain:
+        found = _activation_of(value)
+        if found is not None:
+            kind, logits = found
+            floats = value.dtype in FLOATS and kind != "log-softmax"
+            return kind, _before_flatten(logits), value if floats else None
+    return None, next((v for v in chain if v.dtype in FLOATS), output), None
+
+
+def _unwrapped(value: ir.Value) -> Iterator[ir.Value]:
+    """Yield the value and those it wraps, as long as they are one row of classes per sample."""
+    classes = _classes(value)
+    while True:
+        yield value
+        node = value.producer()
+        source = node.inputs[0] if node is not None and node.op_type in WRAPPERS and node.inputs else None
+        if source is None or _class_axis(source) is None or _classes(source) != classes:
+            return
+        value = source
+
+
+def _activation_of(value: ir.Value) -> tuple[str, ir.Value] | None:
+    """Return the kind and the input of the activation that makes `value`, if one over the classes does."""
+    node = value.producer()
+    if node is None:
+        return None
+    source = node.inputs[0]
+    if node.op_type in ACTIVATIONS and source is not None:
+        axis = node.attributes.get_int("axis", -1) % len(dims(source) or (0,))
+        if node.op_type == "Sigmoid" or axis == _class_axis(source):
+            return ACTIVATIONS[node.op_type], source
+        return None
+    return _decomposed(node)
+
+
+def _before_flatten(value: ir.Value) -> ir.Value:
+    """Step over the Flatten that the version converter writes before a Softmax of opset 12 or earlier."""
+    node = value.producer()
+    source = node.inputs[0] if node is not None and node.op_type == "Flatten" else None
+    return source if source is not None and _class_axis(source) == _class_axis(value) == 1 else value
+
+
+def _decomposed(node: ir.Node) -> tuple[str, ir.Value] | None:
+    """Recognise exp(x) / sum(exp(x)), with or without its maximum subtracted, and the logarithm of it."""
+    if len(node.inputs) != 2:
+        return None
+    left, right = (v.producer() if v is not None else None for v in node.inputs)
+    if left is None or right is None:
+        return _log_softmax(node.inputs[0], right) if node.op_type == "Sub" else None
+    if node.op_type == "Mul" and right.op_type == "Reciprocal":
+        right = right.inputs[0].producer() if right.inputs[0] is not None else None
+    elif node.op_type != "Div":
+        return _log_softmax(node.inputs[0], right) if node.op_type == "Sub" else None
+    if left.op_type == "Exp" and _sums(right, left.outputs[0], "ReduceSum"):
+        return _softmax(left.inputs[0])
     return None
+
+
+def _softmax(value: ir.Value | None) -> tuple[str, ir.Value] | None:
+    shift = value.producer() if value is not None else None
+    if shift is not None and shift.op_type == "Sub":
+        shifted, largest = shift.inputs
+        if shifted is not None and largest is not None and _sums(largest.producer(), shifted, "ReduceMax"):
+            value = shifted
+    return None if value is None or _class_axis(value) is None else ("softmax", value)
+
+
+def _log_softmax(value: ir.Value | None, subtracted: ir.Node | None) -> tuple[str, ir.Value] | None:
+    if value is None or subtracted is None or not _sums(subtracted, value, "ReduceLogSumExp"):
+        return None
+    return "log-softmax", value
+
+
+def _sums(node: ir.Node | None, value: ir.Value, op_type: str) -> bool:
+    """Tell whether `node` reduces `value` over its classes."""
+    if node is None or node.op_type != op_type or node.inputs[0] is not value:
+        return False
+    axes = _array(node.inputs[1]) if len(node.inputs) > 1 else None
+    rank = len(dims(value) or ())
+    return axes is not None and [int(a) % rank for a in axes.reshape(-1)] == [_class_axis(value)]

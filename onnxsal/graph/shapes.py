@@ -1,0 +1,218 @@
+"""Concrete shapes of every value, once the inputs' sizes are decided.
+
+The canonical form keeps what is unknown symbolic. Some questions (where does this token lie on the
+image?) only have an answer for one input size, so this walks the graph with numbers for all
+dimensions, and computes the small integer values on the way (a shape, an index, a padding) that
+decide the shape of others.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.shape_inference
+import onnx_ir as ir
+
+from onnxsal.graph.types import dims
+
+Shape = tuple[int, ...]
+Array = np.ndarray[Any, Any]
+
+# Elements up to which a value is computed: integers steer shapes, floats are at most the scales of a Resize.
+MOST_INTEGERS, MOST_FLOATS = 1 << 16, 64
+
+# Of ONNX Runtime's own operators, those whose output has the shape of their inputs, broadcast.
+SHAPE_KEEPING = frozenset(
+    {
+        "QLinearAdd",
+        "QLinearMul",
+        "QLinearSigmoid",
+        "QLinearLeakyRelu",
+        "QLinearSoftmax",
+        "QuickGelu",
+        "FastGelu",
+        "Gelu",
+    }
+)
+
+
+class Shapes:
+    """The shape of every value that could be found, and the contents of the small ones."""
+
+    def __init__(self, model: ir.Model, sizes: Mapping[str, Sequence[int]], *, declared: bool = True) -> None:
+        """Start at the inputs of a model in canonical form; `walk`, or `add` node by node, goes on.
+
+        Args:
+            model: The model; it is left as it is.
+            sizes: The shape of each graph input.
+            declared: Believe the shapes that the values carry where `sizes` settles them. False
+                infers each node anew, which is needed when `sizes` contradicts the model's own.
+        """
+        self._graph = model.graph
+        self._opset = model.opset_imports.get("", 21)
+        self._declared = declared
+        self._symbols: dict[str, int] = {}
+        self._shapes: dict[ir.Value, Shape] = {}
+        self._arrays: dict[ir.Value, Array] = {}
+        self._types: dict[ir.Value, ir.DataType] = {}
+        self._computed: dict[Any, list[Array]] = {}
+        for value in model.graph.inputs:
+            name = str(value.name)
+            if name in sizes:
+                self._decide(value, tuple(int(n) for n in sizes[name]))
+
+    def walk(self) -> "Shapes":
+        """Take in every node of the graph."""
+        for node in self._graph:
+            self.add(node)
+        return self
+
+    def shape(self, value: ir.Value | None) -> Shape | None:
+        """Return the shape, or None where it could not be found."""
+        if value is not None and value not in self._shapes and value.const_value is not None:
+            self._shapes[value] = tuple(value.const_value.shape.numpy())
+        return None if value is None else self._shapes.get(value)
+
+    def dtype(self, value: ir.Value) -> ir.DataType | None:
+        """Return the element type, which ONNX Runtime's own operators do not tell the canonical form."""
+        return value.dtype or self._types.get(value)
+
+    def array(self, value: ir.Value | None) -> Array | None:
+        """Return the contents if they follow from the sizes and are small, else None.
+
+        An initializer that a caller could override (up to IR 3 that is every one) counts as what it holds.
+        """
+        if value is None:
+            return None
+        held = value.const_value
+        if value not in self._arrays and held is not None and held.size <= MOST_INTEGERS:
+            array = held.numpy()
+            if not _small(array):
+                return None
+            self._arrays[value] = array
+        return self._arrays.get(value)
+
+    def add(self, node: ir.Node) -> None:
+        """Find what follows about the outputs of `node` from its inputs."""
+        if self._compute(node):
+            return
+        found = [self._from_declaration(v) for v in node.outputs] if self._declared else [None]
+        if any(shape is None for shape in found):
+            found = self._infer(node)
+        for value, shape in zip(node.outputs, found, strict=False):
+            if shape is not None:
+                self._shapes[value] = shape
+
+    def _decide(self, value: ir.Value, shape: Shape) -> None:
+        self._shapes[value] = shape
+        known = dims(value) or ()
+        self._symbols |= {d: n for d, n in zip(known, shape, strict=True) if isinstance(d, str)}
+
+    def _from_declaration(self, value: ir.Value) -> Shape | None:
+        known = dims(value)
+        if known is None:
+            return None
+        numbers = [d if isinstance(d, int) else self._symbols.get(d or "") for d in known]
+        return None if None in numbers else tuple(n for n in numbers if n is not None)
+
+    # ----- Contents -----
+
+    def _compute(self, node: ir.Node) -> bool:
+        """Compute the outputs of `node` if its inputs are known."""
+        if node.op_type == "Shape" and node.domain == "" and (shape := self.shape(node.inputs[0])) is not None:
+            part = slice(node.attributes.get_int("start", 0), node.attributes.get_int("end", len(shape)))
+            return self._remember(node, [np.array(shape[part], np.int64)])
+        inputs = [v for v in node.inputs if v is not None]
+        arrays = [a for v in inputs if (a := self.array(v)) is not None]
+        if not arrays or len(arrays) < len(inputs) or node.domain != "" or not _deterministic(node):
+            return False
+        key = (node.op_type, repr(sorted(node.attributes.items())), *((a.dtype, a.shape, a.tobytes()) for a in arrays))
+        if key not in self._computed:
+            self._computed[key] = _evaluate(node, arrays, self._opset)
+        return self._remember(node, self._computed[key])
+
+    def _remember(self, node: ir.Node, arrays: list[Array]) -> bool:
+        for value, array in zip(node.outputs, arrays, strict=False):
+            self._shapes[value] = array.shape
+            if _small(array):
+                self._arrays[value] = array
+        return bool(arrays)
+
+    # ----- Inference -----
+
+    def _infer(self, node: ir.Node) -> list[Shape | None]:
+        if node.op_type in SHAPE_KEEPING and node.domain == "com.microsoft":
+            return self._broadcast(node)
+        schema = _schema(node.op_type, self._opset, node.domain)
+        known = [v for v in node.inputs if v is not None]
+        types = {str(v.name): kind for v in known if (kind := self._type(v)) is not None}
+        if schema is None or len(types) < len({v.name for v in known}):
+            return []
+        data = {str(v.name): onnx.numpy_helper.from_array(a) for v in known if (a := self.array(v)) is not None}
+        try:
+            found = onnx.shape_inference.infer_node_outputs(
+                schema,
+                ir.serde.serialize_node(node),
+                types,
+                data,
+                opset_imports=[onnx.helper.make_opsetid(node.domain, self._opset)],
+            )
+        except onnx.shape_inference.InferenceError:
+            return []  # these sizes do not fit the model here; whoever asks finds no shape
+        return [self._read(v, found.get(str(v.name))) for v in node.outputs]
+
+    def _broadcast(self, node: ir.Node) -> list[Shape | None]:
+        """Infer an operator that has no schema in ONNX. Its scales and zero points are scalars."""
+        shapes = [s for v in node.inputs if (s := self.shape(v)) is not None]
+        first = node.inputs[0]
+        if first is not None and (dtype := self.dtype(first)) is not None:
+            self._types[node.outputs[0]] = dtype
+        return [np.broadcast_shapes(*shapes)] if shapes else []
+
+    def _type(self, value: ir.Value) -> onnx.TypeProto | None:
+        dtype = self.dtype(value)
+        if dtype is None:
+            return None
+        return onnx.helper.make_tensor_type_proto(int(dtype), self.shape(value))
+
+    def _read(self, value: ir.Value, proto: onnx.TypeProto | None) -> Shape | None:
+        if proto is None or not proto.HasField("tensor_type"):
+            return None
+        if proto.tensor_type.elem_type:
+            self._types[value] = ir.DataType(proto.tensor_type.elem_type)
+        sizes = proto.tensor_type.shape.dim
+        if not proto.tensor_type.HasField("shape") or any(not d.HasField("dim_value") for d in sizes):
+            return None
+        return tuple(d.dim_value for d in sizes)
+
+
+@cache
+def _schema(op_type: str, opset: int, domain: str) -> onnx.defs.OpSchema | None:
+    try:
+        return onnx.defs.get_schema(op_type, opset, domain)
+    except onnx.defs.SchemaError:
+        return None
+
+
+def _small(array: Array) -> bool:
+    return array.size <= (MOST_FLOATS if array.dtype.kind == "f" else MOST_INTEGERS)
+
+
+def _deterministic(node: ir.Node) -> bool:
+    """Exclude what is random, or holds graphs of its own."""
+    graphs = any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
+    return not graphs and not node.op_type.startswith(("Random", "Bernoulli", "Multinomial"))
+
+
+def _evaluate(node: ir.Node, arrays: Sequence[Array], opset: int) -> list[Array]:
+    """Run one node in ONNX's reference evaluator; return nothing where it has no kernel."""
+    import onnx.reference  # 0.1 s, and a network without computed shapes needs none of it
+
+    feeds = dict(zip([str(v.name) for v in node.inputs if v is not None], arrays, strict=True))
+    try:
+        runner = onnx.reference.ReferenceEvaluator(ir.serde.serialize_node(node))
+        return [np.asarray(a) for a in runner.run(None, feeds)]
+    except Exception:  # whatever the evaluator raises, the value is then simply not known
+        return []

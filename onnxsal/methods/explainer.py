@@ -54,6 +54,7 @@ def build_explainer(model: ir.Model, findings: Findings, method: Method, form: F
     result = model.clone()
     graph = result.graph
     op = Op(graph, opset_of(result), result.ir_version or MAX_IR_VERSION)
+    _close_weights(graph)
     _make_room(graph)
     scalar = _scalar(op, findings, form)
     view = View(op, findings, scalar)
@@ -91,6 +92,16 @@ def describe(explainer: Explainer, method: Method, form: Form, findings: Finding
         "findings": findings.summary(),
     }
     return {"onnxsal.explainer": json.dumps(facts)}
+
+
+def _close_weights(graph: ir.Graph) -> None:
+    """Take the weights off the inputs, where files up to IR 3 list them.
+
+    ONNX Runtime folds and fuses only what no caller can override, and who runs the graph need not see them.
+    """
+    inputs = [value for value in graph.inputs if not value.is_initializer()]
+    graph.inputs.clear()
+    graph.inputs.extend(inputs)
 
 
 def _make_room(graph: ir.Graph) -> None:

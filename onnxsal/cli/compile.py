@@ -64,7 +64,7 @@ def _report(explainer: "ir.Model", method: str, output: Path, size: int) -> None
 
     graph = explainer.graph
     values = [("input", v) for v in graph.inputs] + [("output", v) for v in graph.outputs]
-    rows = [(role, v.name, str(v.dtype).lower(), _shape(v)) for role, v in values]
+    rows = [(role, v.name, v.dtype.numpy().name if v.dtype else "?", _shape(v)) for role, v in values]
     opset = explainer.opset_imports.get("", 0)
     title = f"{output}: {method}, {size / 1e6:.1f} MB, opset {opset}, IR {explainer.ir_version}"
     click.echo(aligned(Table(title, rows)))

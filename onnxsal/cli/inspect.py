@@ -61,7 +61,8 @@ def _tables(found: "Inspection", layers: int | None) -> "Iterator[Table]":
     yield Table("Classes", list(_head(found.head)))
     shown = found.layers if layers is None else found.layers[len(found.layers) - min(layers, len(found.layers)) :]
     if shown:
-        title = f"Layers (-l), the last {len(shown)} of {len(found.layers)}; * is the default"
+        title = f"Layers (-l), the last {len(shown)} of {len(found.layers)}"
+        title += "; * is the default" if found.default_layer else ""
         yield Table(title, [_layer(row, found.default_layer) for row in shown], ("", "value", "node", "shape", "grid"))
     if not found.default_layer:
         yield Table("No default layer", [(found.default_layer_reason,)])
@@ -138,8 +139,12 @@ def _layer(row: "LayerRow", default: str | None) -> Row:
 
 
 def _methods(found: "Inspection") -> Iterator[Row]:
+    said: dict[str, str] = {}
     for verdict in found.methods:
-        if not verdict.works:
+        if verdict.reason in said:
+            yield verdict.method, "no", f"as for {said[verdict.reason]}"
+        elif not verdict.works:
+            said[verdict.reason] = verdict.method
             yield verdict.method, "no", verdict.reason
         elif verdict.layer:
             yield verdict.method, "yes", f"layer {verdict.layer}"

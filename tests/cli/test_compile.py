@@ -9,6 +9,8 @@ import onnx
 import onnxruntime
 import pytest
 from click.testing import Result
+from onnx import helper
+from support.small import classifier
 
 Run = Callable[..., Result]
 
@@ -64,3 +66,13 @@ def test_the_file_has_the_mode_of_any_new_file(run: Run, model: Path, folder: Pa
     (folder / "plain").write_text("")
     run("compile", model, "-o", "out.onnx")
     assert (folder / "out.onnx").stat().st_mode == (folder / "plain").stat().st_mode
+
+
+def test_weights_that_a_file_lists_as_inputs_stay_inside(run: Run, folder: Path) -> None:
+    proto = classifier()
+    proto.ir_version = 3
+    for tensor in proto.graph.initializer:
+        proto.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    onnx.save(proto, folder / "old.onnx")
+    assert run("compile", "old.onnx", "-o", "out.onnx").exit_code == 0
+    assert [i.name for i in onnx.load("out.onnx").graph.input] == ["image", "target"]

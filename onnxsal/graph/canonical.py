@@ -22,6 +22,7 @@ from onnxsal.errors import ModelError, UnsupportedModel
 from onnxsal.graph.fold import fold_constants
 from onnxsal.graph.geometry import spell_out_geometry
 from onnxsal.graph.resampling import LAST_OPSET_WITHOUT_MODES, sample_as_before_modes
+from onnxsal.graph.symbols import follow_symbols
 from onnxsal.graph.types import dims
 
 # CUDA has no ConvTranspose, MaxPool or GlobalAveragePool kernel at opset 22 (OperatorKernels.md), and the
@@ -51,8 +52,10 @@ def canonicalise(model: ir.Model) -> ir.Model:
     if before <= LAST_OPSET_WITHOUT_MODES:
         sample_as_before_modes(model.graph)
     infer_shapes(model)
-    if fold_constants(model):
+    follow_symbols(model)
+    while fold_constants(model):
         infer_shapes(model)
+        follow_symbols(model)
     spell_out_geometry(model.graph)
     return model
 

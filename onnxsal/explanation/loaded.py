@@ -285,12 +285,14 @@ class Model:
     @cached_property
     def _can_batch(self) -> bool:
         """Whether several images can share one run: tried on random rows where the file says one at a time."""
+        if self.card.image.dim(0) is None:
+            return False  # any number fits already
+        return bool(self._kept("batch", self._try_batch))
+
+    def _try_batch(self) -> bool:
         from onnxsal.explanation.batching import batch_agrees
 
-        session = self._plain_session
-        if not isinstance(session.inputs[self.card.image.name][0], int):
-            return False  # any number fits already
-        return bool(self._kept("batch", lambda: batch_agrees(self.network, session, self._providers)))
+        return batch_agrees(self.network, self._plain_session, self._providers)
 
     def _kept(self, what: str, make: Any) -> Any:
         import hashlib

@@ -275,6 +275,15 @@ def test_a_repeated_command_builds_no_graph(model: Path, photo: Path, folder: Pa
     assert first.read_bytes() == second.read_bytes()
 
 
+def test_nor_does_one_with_many_photos_and_methods_on_a_model_made_for_one(folder: Path) -> None:
+    onnx.save(classifier(image_shape=(1, 3, 32, 32)), folder / "model.onnx")
+    photos = [save_photo(folder / f"p{i}.png", seed=i) for i in range(3)]
+    options = ["-m", "grad-cam", "-m", "gradient", "-t", "top:2"]
+    modules = [in_a_process("model.onnx", *photos, *options, "-o", out)[1] for out in ("first", "second")]
+    assert "onnx_ir" in modules[0]
+    assert modules[1] == "[]"
+
+
 @pytest.mark.skipif(not ZOO.is_dir(), reason="needs ONNXSAL_ZOO")
 def test_squeezenet_is_explained_again_within_a_second(folder: Path) -> None:
     """Processor time of all threads, which other work on the machine stretches less than the clock."""

@@ -70,3 +70,9 @@ def test_a_terminal_shows_markup_as_it_is_written() -> None:
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert shown.count("[red]x[/red] :boom: ") == 3
     assert "\x1b[31m" not in shown
+
+
+def test_a_folder_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write everywhere
+    with pytest.raises(OutputError, match="no permission to write to .*; choose another"):
+        Outputs(tmp_path / "a" / "b").check([])

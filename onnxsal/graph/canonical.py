@@ -22,6 +22,7 @@ from onnxsal.errors import ModelError, UnsupportedModel
 from onnxsal.graph.fold import fold_constants
 from onnxsal.graph.geometry import spell_out_geometry
 from onnxsal.graph.resampling import LAST_OPSET_WITHOUT_MODES, sample_as_before_modes
+from onnxsal.graph.sequences import part_sequences
 from onnxsal.graph.symbols import follow_symbols
 from onnxsal.graph.types import dims
 
@@ -40,6 +41,7 @@ def canonicalise(model: ir.Model) -> ir.Model:
     """
     model = model.clone()
     _check_opset(model)
+    _read_small_weights(model.graph)
     for graph in model.graphs():
         _forget_shapes(graph)
     _name_unknown_dims(model.graph)
@@ -53,7 +55,7 @@ def canonicalise(model: ir.Model) -> ir.Model:
         sample_as_before_modes(model.graph)
     infer_shapes(model)
     follow_symbols(model)
-    while fold_constants(model):
+    while fold_constants(model) or part_sequences(model.graph):
         infer_shapes(model)
         follow_symbols(model)
     spell_out_geometry(model.graph)
@@ -156,6 +158,14 @@ def _type_as_its_tensor(value: ir.Value) -> None:
     if value.const_value is not None:
         value.type = ir.TensorType(value.const_value.dtype)
         value.shape = ir.Shape([d for d in value.const_value.shape if isinstance(d, int)])
+
+
+def _read_small_weights(graph: ir.Graph) -> None:
+    """Bring small external tensors into memory: where their file lies does not survive a pass through protobuf."""
+    for value in graph.initializers.values():
+        tensor = value.const_value
+        if isinstance(tensor, ir.ExternalTensor) and tensor.nbytes <= BIG:
+            value.const_value = ir.Tensor(tensor.numpy().copy(), dtype=tensor.dtype, name=tensor.name)
 
 
 def _restore_weights(graph: ir.Graph, weights: dict[str, ir.Value], inputs: list[str | None]) -> None:

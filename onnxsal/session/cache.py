@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from onnxsal.errors import OnnxsalError
+
 DEFAULT_LIMIT = 2 << 30  # bytes
 
 
@@ -28,7 +30,7 @@ class Cache:
         """
         named = os.environ.get("ONNXSAL_CACHE")
         self.folder = folder or (default_folder() if named is None else Path(named) if named else None)
-        self.limit = limit if limit is not None else int(os.environ.get("ONNXSAL_CACHE_LIMIT") or DEFAULT_LIMIT)
+        self.limit = limit if limit is not None else _limit()
 
     def find(self, name: str) -> Path | None:
         """Return the entry of that name, marked as used now, or None."""
@@ -94,6 +96,13 @@ class Cache:
                 with contextlib.suppress(OSError):  # another process may have removed it
                     path.unlink()
                     total -= size
+
+
+def _limit() -> int:
+    text = os.environ.get("ONNXSAL_CACHE_LIMIT") or str(DEFAULT_LIMIT)
+    if not text.isdecimal():
+        raise OnnxsalError(f"ONNXSAL_CACHE_LIMIT is {text!r}, which is not a number of bytes")
+    return int(text)
 
 
 def default_folder() -> Path:

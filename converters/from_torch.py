@@ -15,36 +15,46 @@ The file is kept only if its outputs are torch's, and onnxsal's gradient of it t
 
 import copy
 import importlib
-import json
+import inspect
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import click
-import numpy as np
-import onnx
-import onnx_ir
-import onnxruntime
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+try:
+    import click
+    import torch
+    from exchange import (
+        CHANNEL_COUNTS,
+        TOLERANCE,
+        Agreement,
+        Array,
+        DisagreementError,
+        channel_count,
+        first_line,
+        new_file,
+        random_images,
+        refuse_overwriting,
+        require_agreement,
+        write_card,
+    )
+    from torch import Tensor, nn
 
-from onnxsal.autodiff import vjp
-from onnxsal.errors import CardError, ModelError, OnnxsalError, OutputError
+    from onnxsal.errors import CardError, ModelError, OnnxsalError
+    from onnxsal.model.card import Card, parse_card
+    from onnxsal.model.card.fields import INTERPOLATIONS, RESIZES, TASKS
+    from onnxsal.model.card.files import read_labels
+except ModuleNotFoundError as missing:
+    sys.exit(f"error: {missing.name} is not installed; `uv run converters/from_torch.py` brings all it needs")
 
 OPSETS = {"dynamo": 20, "torchscript": 17}
-TOLERANCE = 1e-4
 INPUT = "image"
-
-
-class DisagreementError(OnnxsalError):
-    """Raised when the file does not compute what the module computes; the file is removed."""
 
 
 @dataclass(frozen=True)
@@ -53,46 +63,29 @@ class Source:
 
     Attributes:
         module: In evaluation mode, on the CPU.
-        card: Fields known from the weights; empty for random ones.
+        card: What is known from the weights; says nothing for random ones.
         weights: In words, for the user.
     """
 
     module: nn.Module
-    card: Mapping[str, Any] = field(default_factory=dict)
+    card: Card = field(default_factory=Card)
     weights: str = "random"
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How far the ONNX file is from the module it came from, on one random sample.
-
-    Attributes:
-        output: The largest difference over all outputs, relative to that output's largest value.
-        output_absolute: The largest difference itself.
-        gradient: Relative L2 error of the gradient with respect to the image, against torch.
-        torch_gradient: The same error for torch's own float32, which shows how near to a kink
-            the sample lies.
-        precision: What torch's reference was computed in: `float64` or `float32`.
-    """
-
-    output: float
-    output_absolute: float
-    gradient: float
-    torch_gradient: float
-    precision: str
 
 
 # ---- the command ------------------------------------------------------------------------------------
 
 
-@click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
+# \b keeps click from joining the lines of the examples.
+@click.command(
+    help=__doc__.replace("\n    uv", "\n\b\n    uv", 1), context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.argument("source")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The ONNX file to write.")
 @click.option("--weights", help="A torchvision name (DEFAULT, IMAGENET1K_V1), or a .pth, .pt or .safetensors file.")
 @click.option(
     "--size", type=int, nargs=2, metavar="H W", help="Input size in pixels; default: the weights', or 224 224."
 )
-@click.option("--channels", type=click.Choice(["RGB", "BGR", "GRAY"]), default="RGB", show_default=True)
+@click.option("--channels", type=click.Choice(sorted(CHANNEL_COUNTS)), default="RGB", show_default=True)
 @click.option("--exporter", type=click.Choice(sorted(OPSETS)), default="dynamo", show_default=True)
 @click.option("--opset", type=int, help="Default: 20 for dynamo, 17 for torchscript.")
 @click.option("--batch", type=int, help="Fix the batch size; default: any.")
@@ -100,10 +93,10 @@ class Agreement:
 @click.option("--mean", type=float, multiple=True, help="Per channel, after scaling; repeat for each channel.")
 @click.option("--std", type=float, multiple=True, help="Per channel, after scaling; repeat for each channel.")
 @click.option("--scale", type=float, help="What pixels of 0..255 are multiplied by first.")
-@click.option("--resize", type=click.Choice(["stretch", "shortest_edge", "letterbox", "top_left_pad", "none"]))
+@click.option("--resize", type=click.Choice(RESIZES))
 @click.option("--resize-to", type=int, help="Shorter side before the centre crop, in pixels.")
-@click.option("--interpolation", type=click.Choice(["bilinear", "bicubic", "lanczos", "nearest"]))
-@click.option("--task", default=None, help="Such as classification.")
+@click.option("--interpolation", type=click.Choice(INTERPOLATIONS))
+@click.option("--task", type=click.Choice(TASKS))
 @click.option("--tolerance", type=float, default=TOLERANCE, show_default=True, help="Largest relative error allowed.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output file.")
 def main(
@@ -120,37 +113,37 @@ def main(
     **flags: Any,
 ) -> None:
     """Read the arguments, convert, and say what came out."""
+    # A killed run unwinds as well, and takes its unfinished file along.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         refuse_overwriting(output, overwrite)
         found = load_source(source, weights)
         card = merge_card(found.card, size, labels, flags)
-        click.echo(f"{source}: {found.weights} weights, input {tuple(card['size'])}, {exporter} exporter")
+        click.echo(f"{source}: {found.weights} weights, input {card.size}, {exporter} exporter")
         agreement = convert(
-            found.module, output, card=card, exporter=exporter, opset=opset, batch=batch, tolerance=tolerance
+            found.module,
+            output,
+            card=card,
+            exporter=exporter,
+            opset=opset,
+            batch=batch,
+            tolerance=tolerance,
+            overwrite=overwrite,
         )
     except OnnxsalError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1 if isinstance(error, DisagreementError) else 2)
-    click.echo(report(agreement))
-    if "mean" not in card:
+    click.echo(str(agreement))
+    if card.mean is None:
         click.echo("card: no mean and std known, so onnxsal will guess and say so; give --mean and --std")
     click.echo(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
-
-
-def report(agreement: Agreement) -> str:
-    """Return the two numbers a user trusts the file by."""
-    return (
-        f"outputs: largest difference {agreement.output_absolute:.1e} ({agreement.output:.1e} relative)\n"
-        f"input gradient: relative error {agreement.gradient:.1e} against torch.autograd in {agreement.precision} "
-        f"(torch's own float32: {agreement.torch_gradient:.1e})"
-    )
 
 
 def convert(
     module: nn.Module,
     output: Path,
     *,
-    card: Mapping[str, Any] | None = None,
+    card: Card | None = None,
     exporter: str = "dynamo",
     opset: int | None = None,
     batch: int | None = None,
@@ -163,7 +156,7 @@ def convert(
         module: Takes an image batch (N, C, H, W) in float32; returns a tensor, or a tuple or
             dictionary of tensors.
         output: The file to write. It appears only once the comparison has passed.
-        card: Card fields by name; `size` (H, W) and `channels` also shape the sample.
+        card: What is known; its `size` (224 x 224 if not said) and `channels` (RGB) shape the input.
         exporter: `dynamo` or `torchscript`.
         opset: None takes the one the exporter is best at.
         batch: A fixed batch size; None leaves it open.
@@ -175,30 +168,19 @@ def convert(
         DisagreementError: Outputs or gradient differ by more than `tolerance`.
         OutputError: The file exists already, or cannot be written.
     """
-    refuse_overwriting(output, overwrite)
-    card = {"size": (224, 224), "channels": "RGB", **(card or {})}
-    module, names = with_named_outputs(module.eval(), sample(card, batch or 3, 0))
-    card = {"layout": "NCHW", "input": INPUT, "output": names[0], **card}
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.part")
-    try:
-        export(
-            module, sample(card, batch or 2, 0), temporary, names, exporter, opset or OPSETS[exporter], batch is None
-        )
-        write_card(temporary, card)
-        agreement = compare(module, temporary, card, batch, tolerance)
-        require_agreement(agreement, tolerance)
-        os.replace(temporary, output)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return agreement
+    card = parse_card({"size": (224, 224), "channels": "RGB", **(card or Card()).said()}, "card")
+    with new_file(output, overwrite) as path:
+        module, names = with_named_outputs(module.eval(), sample(card, batch or 3))
+        card = replace(card, layout="NCHW", input=INPUT, output=names[0])
+        export(module, sample(card, batch or 2), path, names, exporter, opset or OPSETS[exporter], batch is None)
+        write_card(path, card)
+        original = Torch(module, sample(card, batch or 1))
+        return require_agreement(path, card, original, batch=batch, tolerance=tolerance)
 
 
-def refuse_overwriting(output: Path, overwrite: bool) -> None:
-    """Raise early, before minutes of work, if `output` could not be written in the end."""
-    if output.exists() and not overwrite:
-        raise OutputError(f"{output} exists; choose another name or give --overwrite")
-    if not os.access(output.parent, os.W_OK):
-        raise OutputError(f"cannot write into {output.parent}; create the folder or choose another with -o")
+def sample(card: Card, batch: int) -> Tensor:
+    """Return random images (batch, C, H, W)."""
+    return torch.from_numpy(random_images(card, batch, 0))
 
 
 # ---- the module and its weights -------------------------------------------------------------------
@@ -210,6 +192,8 @@ def load_source(source: str, weights: str | None) -> Source:
     Raises:
         ModelError: No such module, callable or weights.
     """
+    # Random weights, if none are given: the same at every call.
+    torch.manual_seed(0)
     package, _, name = source.partition(":")
     if not name:
         raise ModelError(f"{source!r} is neither 'torchvision:NAME' nor 'package.module:callable'")
@@ -235,18 +219,17 @@ def from_torchvision(name: str, weights: str | None) -> Source:
     if name not in zoo.list_models():
         near = [known for known in zoo.list_models() if name[:4].lower() in known]
         raise ModelError(f"torchvision has no model {name!r}; near it: {', '.join(near) or 'none'}")
-    if weights is None:
-        return Source(zoo.get_model(name, weights=None))
     known = zoo.get_model_weights(name).__members__
-    if weights not in known:
+    if weights is not None and weights not in known:
         raise ModelError(f"torchvision's {name} has no weights {weights!r}; it has {', '.join(known) or 'none'}")
+    chosen = None if weights is None else known[weights]
+    # Detectors and segmenters fetch a trained backbone unless told not to.
+    has_backbone = "weights_backbone" in inspect.signature(zoo.get_model_builder(name)).parameters
     try:
-        module = zoo.get_model(name, weights=known[weights])
+        module = zoo.get_model(name, weights=chosen, **({"weights_backbone": None} if has_backbone else {}))
     except OSError as error:
-        raise ModelError(
-            f"cannot download the weights {weights} of {name}: {error}; give a file with --weights"
-        ) from error
-    return Source(module, card_of_weights(known[weights]), known[weights].name)
+        raise ModelError(f"cannot download weights {weights} of {name}: {error}; give a file to --weights") from error
+    return Source(module) if chosen is None else Source(module, card_of_weights(chosen), chosen.name)
 
 
 def call_builder(package: str, name: str) -> nn.Module:
@@ -296,55 +279,34 @@ def load_state(module: nn.Module, path: Path) -> None:
 # ---- the card ---------------------------------------------------------------------------------------
 
 
-def card_of_weights(weights: Any) -> dict[str, Any]:
+def card_of_weights(weights: Any) -> Card:
     """Return what torchvision's weights say about their photos and classes."""
     preset = weights.transforms()
-    card: dict[str, Any] = {}
+    said: dict[str, Any] = {"labels": weights.meta.get("categories")}
     if getattr(preset, "mean", None) is not None:
-        card |= {"scale": 1 / 255, "mean": tuple(preset.mean), "std": tuple(preset.std)}
+        said |= {"scale": 1 / 255, "mean": tuple(preset.mean), "std": tuple(preset.std), "channels": "RGB"}
     if getattr(preset, "crop_size", None):
-        height, width = (preset.crop_size * 2)[:2]
-        card |= {"task": "classification", "size": (height, width), "crop": "center", "resize": "shortest_edge"}
-        card |= {"resize_to": min(preset.resize_size), "interpolation": preset.interpolation.value}
-    if "categories" in weights.meta:
-        card["labels"] = tuple(weights.meta["categories"])
-    return card
+        # torchvision writes one number for a square.
+        said |= {"task": "classification", "size": (preset.crop_size * 2)[:2], "crop": "center"}
+        said |= {"resize": "shortest_edge", "resize_to": min(preset.resize_size), "rounding": "torchvision"}
+        said["interpolation"] = preset.interpolation.value
+    return parse_card(said, "the weights' card")
 
 
-def merge_card(
-    known: Mapping[str, Any], size: tuple[int, int] | None, labels: Path | None, flags: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the card: what the weights say, and over it what the command line says."""
+def merge_card(known: Card, size: tuple[int, int] | None, labels: Path | None, flags: Mapping[str, Any]) -> Card:
+    """Return the card: what the weights say, and over it what the command line says.
+
+    Raises:
+        CardError: A value that its field does not allow, or unreadable labels.
+    """
+    flags = {**flags, "size": size, "labels": read_labels(labels, "--labels") if labels else None}
     said = {name: value for name, value in flags.items() if value not in (None, ())}
-    if labels is not None:
-        try:
-            said["labels"] = tuple(labels.read_text(encoding="utf-8").splitlines())
-        except (OSError, UnicodeDecodeError) as error:
-            raise CardError(f"cannot read labels from {labels}: {error}") from error
-    if size is not None:
-        said["size"] = size
-    card = {"size": (224, 224), **known, **said}
+    card = parse_card({"size": (224, 224), **known.said(), **said}, "command line")
     for name in ("mean", "std"):
-        if len(card.get(name, ())) not in (0, channel_count(card)):
-            raise CardError(f"--{name} was given {len(card[name])} times; the image has {channel_count(card)} channels")
+        count = len(getattr(card, name) or ())
+        if count not in (0, 1, channel_count(card)):
+            raise CardError(f"--{name} was given {count} times; the image has {channel_count(card)} channels")
     return card
-
-
-def channel_count(card: Mapping[str, Any]) -> int:
-    """Return 1 for gray photos, else 3."""
-    return 1 if card["channels"] == "GRAY" else 3
-
-
-def write_card(path: Path, card: Mapping[str, Any]) -> None:
-    """Write `card` into the file's metadata, and drop what the exporter noted about this computer."""
-    model = onnx.load(path)
-    for node in model.graph.node:
-        kept = [entry for entry in node.metadata_props if not entry.key.endswith(("stack_trace", "fx_node"))]
-        del node.metadata_props[:]
-        node.metadata_props.extend(kept)
-    onnx.helper.set_model_props(model, {f"onnxsal.{name}": json.dumps(value) for name, value in card.items()})
-    onnx.save(model, path)
-    onnx.checker.check_model(path, full_check=True)
 
 
 # ---- the export ---------------------------------------------------------------------------------------
@@ -439,154 +401,47 @@ def silence() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def first_line(error: Exception) -> str:
-    """Return the first line of an error that says something."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+# ---- the original, for the comparison -------------------------------------------------------------
 
 
-# ---- the comparison -------------------------------------------------------------------------------
+class Torch:
+    """The module behind the functions that `exchange.require_agreement` compares with."""
 
+    def __init__(self, module: nn.Module, x: Tensor) -> None:
+        """Take the module, and its float64 copy unless its code insists on float32 on an input such as `x`."""
+        self.module, self.reference = module, copy.deepcopy(module).double()
+        self.precision, self.dtype = "float64", torch.float64
+        try:
+            with torch.no_grad():
+                self.reference(x.double())
+        except RuntimeError:
+            self.reference, self.precision, self.dtype = module, "float32", torch.float32
 
-def compare(module: nn.Module, path: Path, card: Mapping[str, Any], batch: int | None, tolerance: float) -> Agreement:
-    """Measure how far the file at `path` is from `module`, in float64 where the module allows it.
-
-    A float32 rounding that crosses a kink (a ReLU's zero, a tie in a pooling window) changes
-    a deep network's gradient by far more than its size, in torch as well. So a sample counts
-    only if torch's float32 agrees with its float64 on it; the best of a few is taken.
-    """
-    reference, precision = in_float64(module, sample(card, batch or 1, 0))
-    candidates = []
-    for number in range(4):
-        # Another batch size than the exporter saw, so that a batch it took for a constant shows.
-        x = sample(card, batch or 3, number)
-        cotangent = torch.from_numpy(random_array(number, shape_of_scores(module, x)))
-        exact = input_gradient(reference, x.to(getattr(torch, precision)), cotangent)
-        own = relative_l2(input_gradient(module, x, cotangent), exact)
-        candidates.append((own, x, cotangent, exact))
-        if own < tolerance / 10:
-            break
-    own, x, cotangent, exact = min(candidates, key=lambda candidate: candidate[0])
-    absolute, relative = output_error(reference, path, [x, x[: batch or 1]], precision)
-    gradient = gradient_error(path, card["output"], x, cotangent, exact, tolerance)
-    return Agreement(relative, absolute, gradient, own, precision)
-
-
-def require_agreement(agreement: Agreement, tolerance: float) -> None:
-    """Raise if the file and the module differ by more than rounding explains."""
-    if not agreement.output <= tolerance:
-        raise DisagreementError(
-            f"the outputs of the ONNX file differ from torch's by {agreement.output:.1e} relative, more than "
-            f"{tolerance:.1e}; no file was written; try the other --exporter, or raise --tolerance"
-        )
-    # Where torch's own float32 is further off, so may another implementation be.
-    allowed = max(tolerance, 4 * agreement.torch_gradient)
-    if not agreement.gradient <= allowed:
-        raise DisagreementError(
-            f"onnxsal's input gradient of the ONNX file differs from torch.autograd's by {agreement.gradient:.1e} "
-            f"relative, more than {allowed:.1e}; no file was written; try the other --exporter, or raise --tolerance"
-        )
-
-
-def sample(card: Mapping[str, Any], batch: int, number: int) -> Tensor:
-    """Return random images (batch, C, H, W) as they look after normalisation; the same for the same `number`."""
-    return torch.from_numpy(random_array(number, (batch, channel_count(card), *card["size"])))
-
-
-def random_array(number: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return a standard normal array."""
-    return np.random.default_rng([number, *shape]).standard_normal(shape, dtype=np.float32)
-
-
-def in_float64(module: nn.Module, x: Tensor) -> tuple[nn.Module, str]:
-    """Return the module in float64, or itself if its code insists on float32; and which."""
-    double = copy.deepcopy(module).double()
-    try:
+    def outputs(self, x: Array) -> list[Array]:
+        """Return all outputs."""
         with torch.no_grad():
-            double(x.double())
-    except RuntimeError:
-        return module, "float32"
-    return double, "float64"
+            return [output.numpy() for output in as_tuple(self.reference(torch.from_numpy(x).to(self.dtype)))]
+
+    def gradient(self, x: Array, cotangent: Array) -> Array:
+        """Return the input gradient in the reference's precision."""
+        return input_gradient(self.reference, torch.from_numpy(x).to(self.dtype), cotangent)
+
+    def float32_gradient(self, x: Array, cotangent: Array) -> Array:
+        """Return the input gradient of the module as it is."""
+        return input_gradient(self.module, torch.from_numpy(x), cotangent)
 
 
-def outputs_of(module: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
-    """Return the module's outputs as a tuple."""
-    outputs = module(x)
+def as_tuple(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return the outputs as a tuple."""
     return (outputs,) if isinstance(outputs, Tensor) else outputs
 
 
-def shape_of_scores(module: nn.Module, x: Tensor) -> tuple[int, ...]:
-    """Return the shape of the first output."""
-    with torch.no_grad():
-        return tuple(outputs_of(module, x)[0].shape)
-
-
-def input_gradient(module: nn.Module, x: Tensor, cotangent: Tensor) -> Tensor:
+def input_gradient(module: nn.Module, x: Tensor, cotangent: Array) -> Array:
     """Return the gradient of <cotangent, first output> with respect to x, by torch."""
     x = x.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(outputs_of(module, x)[0], x, cotangent.to(x.dtype))
-    return gradient
-
-
-def relative_l2(value: Tensor, reference: Tensor) -> float:
-    """Return |value - reference| / |reference|, Euclidean."""
-    return float((value.double() - reference.double()).norm() / reference.double().norm().clamp_min(1e-30))
-
-
-def output_error(reference: nn.Module, path: Path, batches: list[Tensor], precision: str) -> tuple[float, float]:
-    """Return the largest absolute and relative difference over the outputs and `batches`."""
-    session = open_session(path.read_bytes())
-    absolute, relative = [], []
-    for x in batches:
-        with torch.no_grad():
-            expected = outputs_of(reference, x.to(getattr(torch, precision)))
-        for ours, theirs in zip(run(session, {INPUT: x.numpy()}), expected, strict=True):
-            difference = float(np.abs(ours - theirs.numpy()).max())
-            absolute.append(difference)
-            relative.append(difference / max(float(theirs.abs().max()), 1e-30))
-    return max(absolute), max(relative)
-
-
-def gradient_error(path: Path, scores: str, x: Tensor, cotangent: Tensor, exact: Tensor, tolerance: float) -> float:
-    """Return the relative L2 error of onnxsal's input gradient.
-
-    An excess counts only if it is there without ONNX Runtime's graph optimisations as well:
-    with them, other roundings cross other kinks.
-    """
-    backward = onnx_ir.to_proto(vjp(onnx_ir.load(path), of=[scores], wrt=[INPUT])).SerializeToString()
-    feeds = {INPUT: x.numpy(), f"cotangent_{scores}": cotangent.numpy()}
-    errors = []
-    for level in ("ORT_ENABLE_ALL", "ORT_DISABLE_ALL"):
-        (gradient,) = run(open_session(backward, level), feeds, [f"grad_{INPUT}"])
-        errors.append(relative_l2(torch.from_numpy(gradient), exact))
-        if errors[-1] <= tolerance:
-            break
-    return min(errors)
-
-
-def open_session(model: bytes, level: str = "ORT_ENABLE_ALL") -> onnxruntime.InferenceSession:
-    """Return a CPU session; ONNX Runtime's warnings are of no use to the reader here."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-def run(
-    session: onnxruntime.InferenceSession, feeds: Mapping[str, NDArray[Any]], names: list[str] | None = None
-) -> list[NDArray[Any]]:
-    """Run `session`.
-
-    Raises:
-        DisagreementError: The file does not run on another batch size than it was exported with.
-    """
-    try:
-        outputs: list[NDArray[Any]] = session.run(names, feeds)
-    except Exception as error:
-        shape = next(iter(feeds.values())).shape
-        raise DisagreementError(
-            f"the ONNX file does not run on an input {shape}: {first_line(error)}; try --batch 1"
-        ) from error
-    return outputs
+    scores = as_tuple(module(x))[0]
+    (gradient,) = torch.autograd.grad(scores, x, torch.from_numpy(cotangent).to(x.dtype))
+    return gradient.numpy()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The torch converter, where torch is installed."""
 
-import importlib.util
-import json
+import importlib
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,9 @@ torch = pytest.importorskip("torch", reason="the converter needs torch, which th
 import onnx  # noqa: E402  torch first: without it there is nothing to test
 from click.testing import CliRunner, Result  # noqa: E402
 
-CONVERTER = Path(__file__).parents[2] / "converters" / "from_torch.py"
+from onnxsal.model.card import Card, card_from_metadata  # noqa: E402
+
+CONVERTERS = Path(__file__).parents[2] / "converters"
 
 MODELS = '''
 import torch
@@ -83,10 +84,9 @@ def not_a_module():
 
 @pytest.fixture(scope="module")
 def converter():
-    spec = importlib.util.spec_from_file_location("from_torch", CONVERTER)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(CONVERTERS)
+        yield importlib.import_module("from_torch")
 
 
 @pytest.fixture
@@ -126,12 +126,16 @@ def test_one_file_with_its_card_and_a_free_batch_comes_out(call, folder, exporte
     assert "input gradient: relative error" in result.output
     assert left(folder) == ["small.onnx"]
     model = onnx.load("small.onnx")
-    card = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
-    assert card["onnxsal.size"] == [24, 32]
-    assert card["onnxsal.mean"] == [0.5, 0.4, 0.3]
-    assert card["onnxsal.layout"] == "NCHW"
-    assert card["onnxsal.input"] == model.graph.input[0].name
-    assert card["onnxsal.output"] == model.graph.output[0].name
+    card = card_from_metadata({entry.key: entry.value for entry in model.metadata_props})
+    assert card == Card(
+        task="classification",
+        size=(24, 32),
+        mean=(0.5, 0.4, 0.3),
+        channels="RGB",
+        layout="NCHW",
+        input=model.graph.input[0].name,
+        output=model.graph.output[0].name,
+    )
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
 
 
@@ -171,14 +175,14 @@ def test_weights_of_a_file_are_the_ones_exported(call, converter, folder):
 def test_a_module_that_computes_something_else_leaves_no_file(call, folder):
     result = call("little_models:Drifting", "--size", "16", "16", "-o", "drifting.onnx", "--exporter", "torchscript")
     assert result.exit_code == 1
-    assert "error: the outputs of the ONNX file differ from torch's by" in result.output
+    assert "error: outputs: the ONNX file is" in result.output
     assert left(folder) == []
 
 
 def test_a_gradient_that_differs_leaves_no_file(call, folder):
     result = call("little_models:WrongGradient", "--size", "16", "16", "-o", "wrong.onnx", "--exporter", "torchscript")
     assert result.exit_code == 1
-    assert "input gradient of the ONNX file differs from torch.autograd's by" in result.output
+    assert "error: input gradient: the ONNX file is" in result.output
     assert left(folder) == []
 
 
@@ -187,6 +191,12 @@ def test_an_overwritten_file_stays_as_it_was_when_the_models_disagree(call, fold
     call("little_models:Drifting", "--size", "16", "16", "-o", "old.onnx", "--overwrite", "--exporter", "torchscript")
     assert (folder / "old.onnx").read_text() == "precious"
     assert left(folder) == ["old.onnx"]
+
+
+def test_a_file_is_replaced_when_asked(call, folder):
+    (folder / "small.onnx").write_text("old")
+    assert call(*SMALL, "--overwrite").exit_code == 0
+    onnx.checker.check_model("small.onnx")
 
 
 def test_a_batch_the_exporter_took_for_a_constant_leaves_no_file(call, folder):
@@ -207,8 +217,9 @@ BAD = [
     (("little_models:FixedBatch", "-o", "x.onnx"), "see --size, --batch"),
     ((*SMALL, "--size", "1", "1"), "does not run on an input"),
     ((*SMALL, "--channels", "GRAY"), "does not run on an input"),
-    ((*SMALL, "--mean", "0.5"), "--mean was given 1 times; the image has 3 channels"),
-    ((*SMALL, "--labels", "missing.txt"), "cannot read labels from missing.txt"),
+    ((*SMALL, "--mean", "0.5", "--mean", "0.5"), "mean = (0.5, 0.5) is not one number, or one per channel"),
+    ((*SMALL, *["--std", "0.5"] * 4), "--std was given 4 times; the image has 3 channels"),
+    ((*SMALL, "--labels", "missing.txt"), "cannot read missing.txt"),
     ((*SMALL, "--weights", "missing.pth"), "no weights file missing.pth"),
     ((*SMALL, "--weights", "broken.pth"), "cannot read weights from broken.pth"),
     ((*SMALL, "--weights", "DEFAULT"), "name no .pth, .pt or .safetensors file"),
@@ -232,15 +243,10 @@ def test_torchvision_weights_bring_their_card(converter):
     from torchvision.models import ResNet50_Weights
 
     card = converter.card_of_weights(ResNet50_Weights.IMAGENET1K_V2)
-    assert (card["resize"], card["resize_to"], card["crop"], card["size"]) == (
-        "shortest_edge",
-        232,
-        "center",
-        (224, 224),
-    )
-    assert card["interpolation"] == "bilinear"
-    assert card["mean"] == (0.485, 0.456, 0.406)
-    assert card["labels"][:2] == ("tench", "goldfish")
+    assert (card.resize, card.resize_to, card.crop, card.size) == ("shortest_edge", 232, "center", (224, 224))
+    assert card.interpolation == "bilinear"
+    assert card.mean == (0.485, 0.456, 0.406)
+    assert card.labels[:2] == ("tench", "goldfish")
 
 
 def test_an_unknown_torchvision_name_lists_its_neighbours(call, folder):

@@ -5,7 +5,9 @@
    small expressions of constants, and shapes that are known, are computed.
 3. One opset: 21, or the model's own where it is later and something in it needs that.
 4. Convolutions and poolings say their geometry: `kernel_shape`, `strides`, `dilations`, `pads`, `group`.
-5. Types and shapes are inferred afresh; what the file claims about inner values is not believed.
+5. Types and shapes are inferred afresh; what the file claims about inner values is not believed. Sizes
+   that are surely the same have one name, and arithmetic on shapes is done where its result is known.
+6. What SplitToSequence parts at constant places is a Split.
 
 Names of values stay, so that what the user calls a layer is still there.
 """

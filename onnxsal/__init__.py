@@ -23,7 +23,7 @@ _HOMES = {
     "load": "onnxsal.api",
 }
 
-__all__ = [*_HOMES, "autodiff"]  # noqa: PLE0604 - the names are strings
+__all__ = [*_HOMES, "autodiff"]
 __version__ = "0.1.0"
 
 

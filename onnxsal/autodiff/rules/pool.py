@@ -1,8 +1,7 @@
-"""Rules for poolings with windows: MaxPool, AveragePool, LpPool.
+"""Rules for poolings that sum over windows: AveragePool, LpPool.
 
-The vjp of MaxPool sends each cotangent to the first of the largest entries of its window, as PyTorch
-does. ONNX Runtime computes `Indices` in a loop 8 to 25 times slower than the maximum itself, so
-windows that do not overlap are compared with their maximum instead.
+The adjoint of a sum over windows gives each entry the sum of its windows' cotangents: repeating them where
+windows lie side by side, AveragePool again at stride 1, else ConvTranspose.
 """
 
 import math
@@ -10,7 +9,6 @@ import math
 import numpy as np
 
 from onnxsal.autodiff.registry import vjp
-from onnxsal.autodiff.rules.tracing import scatter
 from onnxsal.autodiff.rules.windows import (
     concat,
     cut_spatially,
@@ -23,79 +21,6 @@ from onnxsal.autodiff.rules.windows import (
     spatial_shape,
     unread,
 )
-
-# ----- MaxPool -----
-
-
-@vjp("MaxPool", wrt="X")
-def max_pool(op, node, g):
-    return _compare(op, node, g) if _tiles(node) else _scatter(op, node, g)
-
-
-def _scatter(op, node, g):
-    """Add each cotangent where MaxPool found its maximum."""
-    if node.has("Indices") and not node.attrs["storage_order"]:
-        indices = node.Indices
-    else:
-        geometry = {k: v for k, v in node.attrs.items() if k != "storage_order"}
-        indices = op.MaxPool(node.X, **geometry, outputs=2)[1]
-    # Indices count through the whole of X, batch and channels included.
-    zeros = op.Expand(op.scalar(0, like=g), op.Reshape(op.Size(node.X), [1]))
-    found = scatter(
-        op, op.ScatterElements, zeros, op.Reshape(indices, [-1]), op.Reshape(g, [-1]), axis=0, reduction="add"
-    )
-    return op.reshape_like(found, node.X)
-
-
-def _tiles(node):
-    """Tell whether the windows lie side by side and within X, so that an entry belongs to one at most."""
-    attrs = node.attrs
-    kernel, X, Y = attrs["kernel_shape"], spatial(node.X), spatial(node.Y)
-    if list(attrs["strides"]) != list(kernel) or any(d != 1 for d in dilations(node)) or any(attrs.get("pads", [1])):
-        return False
-    if not attrs.get("ceil_mode"):
-        return True
-    return X is not None and Y is not None and all(y * k <= x for x, y, k in zip(X, Y, kernel, strict=True))
-
-
-def _compare(op, node, g):
-    """Give each cotangent to the entry that equals its window's maximum; the first one, where several do."""
-    kernel, strides = node.attrs["kernel_shape"], node.attrs["strides"]
-    X = _cut_to_tiles(op, node)
-    largest = op.Cast(op.Equal(X, repeat(op, node.Y, strides)), to=g.dtype)
-    # Numbered backwards, the first of the largest has the highest number.
-    numbers = np.arange(math.prod(kernel), 0, -1).reshape(1, 1, *kernel)
-    numbers = op.Tile(op.const(numbers, g.dtype), concat(op, op.const([1, 1]), spatial_shape(op, node.Y)))
-    numbered = op.Mul(largest, numbers)
-    highest = op.MaxPool(numbered, kernel_shape=kernel, strides=strides, pads=[0] * (2 * len(kernel)))
-    # An entry that is not the largest has number 0, and no window's highest is that.
-    first = op.Cast(op.Equal(numbered, repeat(op, highest, strides)), to=g.dtype)
-    return _pad_from_tiles(op, node, op.Mul(first, repeat(op, g, strides)))
-
-
-def _tiled_size(op, node):
-    """Return the extent that the tiles cover, int64 (n,), and None instead where it is all of X."""
-    X, Y = spatial(node.X), spatial(node.Y)
-    if X is not None and Y is not None and all(y * s == x for x, y, s in zip(X, Y, node.attrs["strides"], strict=True)):
-        return None
-    if Y is not None:
-        return op.const(np.multiply(Y, node.attrs["strides"]))
-    return op.Mul(spatial_shape(op, node.Y), node.attrs["strides"])
-
-
-def _cut_to_tiles(op, node):
-    size = _tiled_size(op, node)
-    return node.X if size is None else cut_spatially(op, node.X, op.const([0] * len(node.attrs["strides"])), size)
-
-
-def _pad_from_tiles(op, node, value):
-    """Put zeros where no window reads X."""
-    size = _tiled_size(op, node)
-    if size is None:
-        return value
-    nothing = op.const([0] * len(node.attrs["strides"]))
-    return pad_spatially(op, value, nothing, op.Sub(spatial_shape(op, node.X), size))
-
 
 # ----- AveragePool -----
 
@@ -214,6 +139,27 @@ def _spread_by_convolution(op, node, g, weight):
     if not known:
         made = cut_spatially(op, made, padding(op, node)[0], spatial_shape(op, node.X))
     return op.reshape_like(made, node.X)
+
+
+def _tiles(node):
+    """Tell whether the windows lie side by side and within X, so that an entry belongs to one at most."""
+    attrs = node.attrs
+    kernel, X, Y = attrs["kernel_shape"], spatial(node.X), spatial(node.Y)
+    if list(attrs["strides"]) != list(kernel) or any(d != 1 for d in dilations(node)) or any(attrs.get("pads", [1])):
+        return False
+    if not attrs.get("ceil_mode"):
+        return True
+    return X is not None and Y is not None and all(y * k <= x for x, y, k in zip(X, Y, kernel, strict=True))
+
+
+def _pad_from_tiles(op, node, value):
+    """Put zeros where no window reads X."""
+    X, Y, strides = spatial(node.X), spatial(node.Y), node.attrs["strides"]
+    if X is not None and Y is not None:
+        rest = op.const(np.subtract(X, np.multiply(Y, strides)))
+    else:
+        rest = op.Sub(spatial_shape(op, node.X), op.Mul(spatial_shape(op, node.Y), strides))
+    return pad_spatially(op, value, op.const([0] * len(strides)), rest)
 
 
 def _scaled(op, value, factor):

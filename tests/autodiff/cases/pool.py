@@ -54,6 +54,28 @@ MAX = [
     ),
     case(
         "MaxPool",
+        "(double[1,2,8,7] x) => (double[1,2,c,d] y)"
+        " { y = MaxPool<kernel_shape=[3,2],strides=[3,3],pads=[1,0,1,1],dilations=[2,3],ceil_mode=1>(x) }",
+        feeds={"x": spaced(1, 2, 8, 7)},
+        note="dilated, a stride above the kernel, pads and beyond",
+        **ORT_ONLY,
+    ),
+    case(
+        "MaxPool",
+        "(double[2,3,1,1] x) => (double[2,3,1,1] y) { y = MaxPool<kernel_shape=[3,3],pads=[1,1,1,1]>(x) }",
+        note="windows mostly of padding",
+        **ORT_ONLY,
+    ),
+    case(
+        "MaxPool",
+        "(double[n,2,7,8] x) => (double[n,2,c,d] y)"
+        " { y = MaxPool<kernel_shape=[3,5],strides=[2,3],pads=[1,2,1,2],ceil_mode=1>(x) }",
+        feeds={"x": spaced(2, 2, 7, 8)},
+        note="a batch known at run time only",
+        **ORT_ONLY,
+    ),
+    case(
+        "MaxPool",
         "(double[1,2,7,7] x) => (double[1,2,5,3] y) { y = MaxPool<kernel_shape=[2,3],dilations=[2,2]>(x) }",
         note="dilated",
     ),

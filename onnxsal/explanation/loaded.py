@@ -92,7 +92,7 @@ class Model:
             results = self._plain_session.run(feeds, [output], batch_size=batch_size)
             scores, probabilities = class_scores(results[output], self._head)
             for i, s, p in zip(rows, scores, probabilities, strict=True):
-                ranked[i] = to_predictions(s, p, top, self.card.card)
+                ranked[i] = list(to_predictions(s, p, top, self.card.card))
         return ranked[0] if single else [ranked[i] for i in range(len(samples))]
 
     # ----- Why -----

@@ -86,7 +86,7 @@ class Model:
         samples, single = read_samples(image, self.card)
         others = self._other_inputs(inputs, samples)
         output = self._class_output()
-        ranked: dict[int, tuple[Prediction, ...]] = {}
+        ranked: dict[int, list[Prediction]] = {}
         for rows in by_size(samples):
             feeds = feeds_of(rows, samples, self.card.image.name, others)
             results = self._plain_session.run(feeds, [output], batch_size=batch_size)

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from onnxsal.autodiff.broadcast import unbroadcast
 from onnxsal.autodiff.node import NodeView, formal_name
 from onnxsal.autodiff.registry import ZERO, Cotangents, Rule, RuleBook
-from onnxsal.errors import MissingRule
+from onnxsal.errors import MissingRule, UnsupportedModel
 from onnxsal.graph.builder import Op
 from onnxsal.graph.types import HALVES, is_float
 
@@ -194,6 +194,11 @@ class _Walk:
 
     def _settle(self, node: ir.Node, g: ir.Value, primal: ir.Value) -> ir.Value:
         """Return a cotangent in its primal's shape, and say so on it."""
+        if primal.dtype is None:
+            raise UnsupportedModel(
+                f"the type of {primal.name!r} is not known before the run, as behind operators that ONNX does not "
+                f"define: write types into the file (python -m onnxruntime.tools.symbolic_shape_infer)"
+            )
         g = unbroadcast(self.op, g, primal, node.op_type)
         wanted = ir.DataType.FLOAT if primal.dtype in HALVES and not self.keep_half else primal.dtype
         assert g.dtype == wanted, f"{node.op_type}: cotangent of {primal.name!r} is {g.dtype}, not {wanted}"

@@ -45,7 +45,7 @@ def canonicalise(model: ir.Model) -> ir.Model:
     _check_opset(model)
     _read_small_weights(model.graph)
     for graph in model.graphs():
-        _forget_shapes(graph)
+        _forget_shapes(graph, model)
     _name_unknown_dims(model.graph)
     if model.functions:
         common.InlinePass()(model)
@@ -201,10 +201,15 @@ def infer_shapes(model: ir.Model) -> None:
         _type_as_its_tensor(value)
 
 
-def _forget_shapes(graph: ir.Graph | ir.Function) -> None:
-    """Drop what the file says of inner values: exporters leave stale shapes behind."""
+def _forget_shapes(graph: ir.Graph | ir.Function, model: ir.Model) -> None:
+    """Drop what the file says of inner values: exporters leave stale shapes behind.
+
+    Behind an operator that neither ONNX nor the file defines it stays: nothing better can be known.
+    """
     outputs = set(graph.outputs)
     for node in graph:
+        if node.domain not in ("", "ai.onnx") and node.op_identifier() not in model.functions:
+            continue
         for value in node.outputs:
             if value not in outputs:
                 value.type = value.shape = None

@@ -113,8 +113,6 @@ def main(
     **flags: Any,
 ) -> None:
     """Read the arguments, convert, and say what came out."""
-    # A killed run unwinds as well, and takes its unfinished file along.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         refuse_overwriting(output, overwrite)
         found = load_source(source, weights)
@@ -136,7 +134,7 @@ def main(
     click.echo(str(agreement))
     if card.mean is None:
         click.echo("card: no mean and std known, so onnxsal will guess and say so; give --mean and --std")
-    click.echo(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
+    click.echo(f"wrote {output} ({output.stat().st_size / 1e6:.3g} MB)")
 
 
 def convert(
@@ -445,4 +443,6 @@ def input_gradient(module: nn.Module, x: Tensor, cotangent: Array) -> Array:
 
 
 if __name__ == "__main__":
+    # A killed run unwinds as well, and takes its unfinished file along.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     main()

@@ -1,7 +1,7 @@
 """Build the explainer graph of a method on a model: what `explain` runs and `compile` saves."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from onnxsal.graph.builder import Op, rank
 from onnxsal.graph.canonical import opset_of
 from onnxsal.graph.find import find_value
 from onnxsal.graph.prune import prune
-from onnxsal.graph.types import HALVES, dims
+from onnxsal.graph.types import HALVES, Dim, dims
 from onnxsal.methods.registry import Method, method_name
 from onnxsal.methods.view import Scalar, View, enlarge
 from onnxsal.model.findings import Findings
@@ -64,8 +64,10 @@ def build_explainer(model: ir.Model, findings: Findings, method: Method, form: F
         heat = op.Relu(enlarge(op, heat, view.image, findings.spatial_axes))
         saliency = _scale_to_unit(op, heat)
         score = _score(op, scalar)
-    for value, name in ((attribution, ATTRIBUTION), (saliency, SALIENCY_MAP), (score, SCORE)):
-        _output(op, value, name)
+    image = dims(view.image) or (None,) * 4
+    _output(op, attribution, ATTRIBUTION, (image[0], *(dims(attribution) or ())[1:]))
+    _output(op, saliency, SALIENCY_MAP, (image[0], *(image[axis] for axis in findings.spatial_axes)))
+    _output(op, score, SCORE, (image[0],))
     result.ir_version = min(max(result.ir_version or MAX_IR_VERSION, 8), MAX_IR_VERSION)
     result.producer_name = "onnxsal"
     touched = tuple(view.rectifiers()) if _is_modified(method) else ()
@@ -142,11 +144,23 @@ def _class_target(op: Op, findings: Findings, form: Form) -> Scalar:
     scores = _as_rows(op, _float32(op, of), head.class_axis)
     index = _index_input(op, TARGET, _batch(logits))
     count = op.dim(scores, 1)
-    seed = one_hot(op, resolve_top(op, index, scores), count, scores)
+    ranking = _ranking(op, findings, scores)
+    seed = one_hot(op, resolve_top(op, index, ranking), count, scores)
     if form.kind == "contrast":
         minus = _index_input(op, MINUS, _batch(logits))
-        seed = op.Sub(seed, one_hot(op, resolve_top(op, minus, scores), count, scores))
+        seed = op.Sub(seed, one_hot(op, resolve_top(op, minus, ranking), count, scores))
     return Scalar(of, _from_rows(op, seed, of, head.class_axis))
+
+
+def _ranking(op: Op, findings: Findings, scores: ir.Value) -> ir.Value:
+    """Return (N, K), whose largest is the top class: the model's output, so that it is the class predicted.
+
+    Logits may rank otherwise: a sigmoid gives 1 to all that are large, and the first of these is on top.
+    """
+    head = findings.head
+    if head.output is None:
+        return scores
+    return _as_rows(op, op.cast(find_value(op.graph, head.output), ir.DataType.FLOAT), head.output_class_axis)
 
 
 def _probability(op: Op, findings: Findings, logits: ir.Value) -> ir.Value:
@@ -242,9 +256,9 @@ def _scale_to_unit(op: Op, heat: ir.Value) -> ir.Value:
     return op.Div(heat, op.Where(op.Greater(peak, zero), peak, op.scalar(1, like=heat)))
 
 
-def _output(op: Op, value: ir.Value, name: str) -> None:
-    """Make `value`, as float32, the graph output `name`."""
+def _output(op: Op, value: ir.Value, name: str, shape: Sequence[Dim]) -> None:
+    """Make `value`, as float32, the graph output `name`; inference may know less of its shape than `shape`."""
     value = op.cast(value, ir.DataType.FLOAT)
-    output = ir.Value(name=name, type=value.type, shape=value.shape)
+    output = ir.Value(name=name, type=value.type, shape=ir.Shape(shape))
     op.graph.append(ir.Node("", "Identity", [value], outputs=[output], name=name))
     op.graph.outputs.append(output)

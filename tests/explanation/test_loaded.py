@@ -235,7 +235,7 @@ def test_unknown_names_are_refused_with_the_nearest(model, photo):
         model.explain(photo, "gradcam")
     with pytest.raises(MethodError, match="no setting 'reluu'; its settings are: layer, relu"):
         model.explain(photo, "grad-cam", reluu=True)
-    with pytest.raises(MethodError, match="relu='maybe' is not bool"):
+    with pytest.raises(MethodError, match="relu='maybe' is not true or false"):
         model.explain(photo, "grad-cam", relu="maybe")
     with pytest.raises(MethodError, match="gradient takes no layer; those that do: .*grad-cam"):
         model.explain(photo, "gradient", layer="relu")

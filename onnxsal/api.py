@@ -52,7 +52,8 @@ def load(
     read = Source(path, data, cache.read_json, cache.add_json)
     signature = read.signature
     facts = {"normalises": True} if signature.normalises else {}
-    resolved = resolve_card(signature.inputs, signature.outputs, signature.metadata, path, card, facts=facts)
+    with read.blamed():
+        resolved = resolve_card(signature.inputs, signature.outputs, signature.metadata, path, card, facts=facts)
     return Model(Network(read, resolved), providers, cache)
 
 

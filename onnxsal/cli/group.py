@@ -81,6 +81,11 @@ def cli(ctx: click.Context) -> None:
     """Explain the model that is deployed: the .onnx file itself, whatever framework trained it."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
+        return
+    import logging
+
+    # It warns of what an error then says, which is one line.
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)
 
 
 def main() -> None:

@@ -48,7 +48,8 @@ class Network:
     def _original(self) -> "ir.Model":
         from onnxsal.graph.canonical import canonicalise
 
-        return canonicalise(self.source.load_ir())
+        with self.source.blamed():
+            return canonicalise(self.source.load_ir())
 
     @cached_property
     def _batched(self) -> "ir.Model":
@@ -62,7 +63,8 @@ class Network:
     def _findings(self) -> "Findings":
         from onnxsal.model.findings import find
 
-        return find(self._original, self.card)
+        with self.source.blamed():
+            return find(self._original, self.card)
 
     @cached_property
     def _batched_findings(self) -> "Findings":

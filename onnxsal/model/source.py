@@ -4,6 +4,7 @@ The signature is all that a compiled explanation needs of the model, so it is ke
 file's hash, and then neither onnx nor onnx_ir is imported.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnxsal.errors import ModelError, UnsupportedModel
+from onnxsal.errors import ModelError, OnnxsalError, UnsupportedModel
 from onnxsal.model.card import InputInfo
 
 if TYPE_CHECKING:
@@ -107,11 +108,35 @@ class Source:
         entry = f"{head.hexdigest()}.signature-2.json"
         found = known(entry)
         if found is None:
-            self.signature = read_signature(self._parse(name))
-            keep(entry, self.signature.to_json())
+            with self.blamed():
+                self.signature = read_signature(self._parse(name))
+                keep(entry, self.signature.to_json())
         else:
             self.signature = Signature.from_json(found)
         self.sha256 = self._hash_external(head)
+
+    @contextlib.contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Within it, an unexpected failure on a file that is not valid ONNX becomes a `ModelError`.
+
+        ONNX's checker is asked only then, as it also refuses files that ONNX Runtime runs.
+        """
+        try:
+            yield
+        except OnnxsalError:
+            raise
+        except Exception:
+            self._check()
+            raise
+
+    def _check(self) -> None:
+        import onnx
+
+        try:
+            onnx.checker.check_model(str(self.path) if self.data is None else self.data)
+        except (onnx.checker.ValidationError, UnicodeDecodeError) as error:
+            name = self.path.name if self.path else "the model"
+            raise ModelError(f"{name} is not valid ONNX, perhaps damaged: {str(error).splitlines()[0]}") from error
 
     def _parse(self, name: str) -> "onnx.ModelProto":
         import onnx
@@ -251,7 +276,7 @@ def read_signature(proto: "onnx.ModelProto") -> Signature:
     return Signature(
         inputs=inputs,
         outputs=tuple(_read_info(v) for v in graph.output),
-        metadata={p.key: p.value for p in proto.metadata_props},
+        metadata={_text(p.key): _text(p.value) for p in proto.metadata_props},
         opset=opsets.get("ai.onnx", 0),
         ir_version=proto.ir_version,
         domains=tuple(sorted({_domain(n.domain) for n in nodes})),
@@ -261,6 +286,11 @@ def read_signature(proto: "onnx.ModelProto") -> Signature:
         nodes=len(graph.node),
         normalises=_normalises(graph, {i.name for i in inputs}),
     )
+
+
+def _text(value: str | bytes) -> str:
+    """Return text that Protobuf hands out as bytes where it is not UTF-8."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def _domain(domain: str) -> str:

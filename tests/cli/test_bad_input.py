@@ -53,6 +53,14 @@ def test_a_truncated_model_is_refused(refused: Refused, model: Path, photo: Path
     assert "small.onnx" in refused("explain", model, photo)
 
 
+@pytest.mark.parametrize(("right", "wrong"), [(b"matrix", b"matriX"), (b"image", b"im\xffge")])
+def test_a_damaged_model_is_refused(refused: Refused, model: Path, photo: Path, right: bytes, wrong: bytes) -> None:
+    whole = model.read_bytes()
+    assert whole.count(right) > 1
+    model.write_bytes(whole.replace(right, wrong, 1))
+    assert "small.onnx is not valid ONNX" in refused("explain", model, photo)
+
+
 def test_a_missing_model_is_refused(refused: Refused, photo: Path) -> None:
     assert "there is no file nowhere.onnx" in refused("explain", "nowhere.onnx", photo)
 

@@ -128,9 +128,8 @@ def find_class(text: str, labels: Sequence[str] | None, classes: int | None) -> 
             f"target {text!r} is not a class index, and the model's labels are not known: give an index, or a "
             f"card with labels"
         )
-    if text in labels:
-        return list(labels).index(text)
-    folded = [i for i, label in enumerate(labels) if label.casefold() == text.casefold()]
+    exact = [i for i, label in enumerate(labels) if label == text]
+    folded = exact or [i for i, label in enumerate(labels) if label.casefold() == text.casefold()]
     parts = folded or [i for i, label in enumerate(labels) if text.casefold() in _names(label)]
     if len(parts) == 1:
         return parts[0]
@@ -139,8 +138,9 @@ def find_class(text: str, labels: Sequence[str] | None, classes: int | None) -> 
         raise TargetError(f"label {text!r} fits {len(parts)} classes: {found}; give the index")
     near = difflib.get_close_matches(text.casefold(), [label.casefold() for label in labels], n=3, cutoff=0.4)
     names = [f"{i} {label!r}" for i, label in enumerate(labels) if label.casefold() in near][:3]
-    hint = f"; the nearest are {', '.join(names)}" if names else ""
-    raise TargetError(f"no class is labelled {text!r}{hint}")
+    ends = f"classes go from 0 {labels[0]!r} to {len(labels) - 1} {labels[-1]!r}"
+    hint = f"the nearest are {', '.join(names)}" if names else ends
+    raise TargetError(f"no class is labelled {text!r}; {hint}")
 
 
 def check_range(targets: Sequence[Target], classes: int | None, channels: int | None = None) -> None:

@@ -127,8 +127,11 @@ def _read(name: str, setting: str, value: Any, hint: Any) -> Any:
             return _as_type(value, option)
         except (ValueError, TypeError):
             continue
-    wanted = " or ".join(str(getattr(o, "__name__", o)) for o in options)
+    wanted = " or ".join(_SPOKEN.get(option, str(option)) for option in options)
     raise MethodError(f"{name}: setting {setting}={value!r} is not {wanted}")
+
+
+_SPOKEN = {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "none"}
 
 
 def _options(hint: Any) -> list[Any]:

@@ -132,7 +132,7 @@ class View:
         scalar = self._scalar
         (gradient,) = differentiate(self._op, {scalar.of: scalar.seed}, [value], rules)
         if gradient is None:
-            raise LayerError(f"the target does not depend on {value.name!r}")
+            raise LayerError(f"the target does not depend on {value.name!r}: choose a target that lies behind it")
         return gradient
 
     def rectifiers(self) -> list[str]:

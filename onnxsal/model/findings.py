@@ -83,7 +83,7 @@ class Findings:
             name = self.default_layer
         found = self.layer_or_none(graph, name)
         if found is None:
-            some = ", ".join(repr(plain(layer.name)) for layer in self.layers[-NAMED:]) or "none"
+            some = ", ".join(repr(plain(layer.name)) for layer in self.layers[: -NAMED - 1 : -1]) or "none"
             shape = dims(find_value(graph, name))
             raise LayerError(
                 f"layer {plain(name)!r} has no spatial extent (its shape is {shape}); layers that do are, last first: "

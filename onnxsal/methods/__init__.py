@@ -1,6 +1,12 @@
 """Explanation methods, one file per family. Importing this package fills the registry."""
 
-from onnxsal.methods import cam, gradient, modified
+# In this order the command line, its help and panels list them.
+# isort: off
+from onnxsal.methods import gradient
+from onnxsal.methods import modified
+from onnxsal.methods import cam
+
+# isort: on
 from onnxsal.methods.registry import MethodInfo, find_method, make_method, methods
 
 __all__ = ["MethodInfo", "cam", "find_method", "gradient", "make_method", "methods", "modified"]

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 from collections.abc import Sequence
+from functools import cache
 from types import ModuleType
 
 from onnxsal.errors import RuntimeMissing
@@ -38,6 +39,7 @@ SHORT_NAMES = {
 }
 
 
+@cache
 def load_runtime() -> ModuleType:
     """Return the module `onnxruntime`.
 

@@ -20,6 +20,7 @@ def pretend(monkeypatch, **versions):
         return found
 
     monkeypatch.setattr(importlib.metadata, "version", version)
+    load_runtime.cache_clear()
 
 
 def test_no_runtime_names_the_extra(monkeypatch):

@@ -8,6 +8,7 @@ decide the shape of others.
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -96,14 +97,16 @@ class Shapes:
 
     def add(self, node: ir.Node) -> None:
         """Find what follows about the outputs of `node` from its inputs."""
-        if self._compute(node):
-            return
         found = [self._from_declaration(v) for v in node.outputs] if self._declared else [None]
         if any(shape is None for shape in found):
             found = self._infer(node)
         for value, shape in zip(node.outputs, found, strict=False):
             if shape is not None:
                 self._shapes[value] = shape
+        for value, array in zip(node.outputs, self._compute(node), strict=False):
+            self._shapes[value] = array.shape
+            if _small(array):
+                self._arrays[value] = array
 
     def _decide(self, value: ir.Value, shape: Shape) -> None:
         self._shapes[value] = shape
@@ -119,26 +122,22 @@ class Shapes:
 
     # ----- Contents -----
 
-    def _compute(self, node: ir.Node) -> bool:
-        """Compute the outputs of `node` if its inputs are known."""
+    def _compute(self, node: ir.Node) -> list[Array]:
+        """Return the outputs of `node` if its inputs are known and these are small, else nothing."""
         if node.op_type == "Shape" and node.domain == "" and (shape := self.shape(node.inputs[0])) is not None:
             part = slice(node.attributes.get_int("start", 0), node.attributes.get_int("end", len(shape)))
-            return self._remember(node, [np.array(shape[part], np.int64)])
+            return [np.array(shape[part], np.int64)]
         inputs = [v for v in node.inputs if v is not None]
         arrays = [a for v in inputs if (a := self.array(v)) is not None]
         if not arrays or len(arrays) < len(inputs) or node.domain != "" or not _deterministic(node):
-            return False
+            return []
+        # A few numbers can say how large an array of weights to fill.
+        if any((shape := self.shape(v)) is not None and prod(shape) > MOST_INTEGERS for v in node.outputs):
+            return []
         key = (node.op_type, repr(sorted(node.attributes.items())), *((a.dtype, a.shape, a.tobytes()) for a in arrays))
         if key not in self._computed:
             self._computed[key] = _evaluate(node, arrays, self._opset)
-        return self._remember(node, self._computed[key])
-
-    def _remember(self, node: ir.Node, arrays: list[Array]) -> bool:
-        for value, array in zip(node.outputs, arrays, strict=False):
-            self._shapes[value] = array.shape
-            if _small(array):
-                self._arrays[value] = array
-        return bool(arrays)
+        return self._computed[key]
 
     # ----- Inference -----
 

@@ -70,6 +70,7 @@ class Grid:
     def __init__(self, graph: ir.Graph, image: ir.Value, shapes: Shapes, walked: Walked, batch: int) -> None:
         """Wrap what was found; `Grid.of` finds it."""
         self._image = image
+        self._outputs = list(graph.outputs)
         self._values = {str(v.name): v for v in [*graph.inputs, *(v for node in graph for v in node.outputs)]}
         self._shapes = shapes
         self._walked = walked
@@ -91,9 +92,10 @@ class Grid:
         known = dims(value) or (None,) * 4
         batch = 2 if not isinstance(known[0], int) else 1
         found = cls._follow(model, value, layout, size, batch)
-        if batch > 1 and not found._settled:
-            # The exporter wrote a batch of one into the graph, whatever its input says.
-            found = cls._follow(model, value, layout, size, 1)
+        if batch > 1 and found._misfits:
+            # Perhaps the exporter wrote a batch of one into the graph, whatever its input says.
+            alone = cls._follow(model, value, layout, size, 1)
+            return alone if alone._misfits < found._misfits else found
         return found
 
     @classmethod
@@ -109,9 +111,11 @@ class Grid:
         return cls(model.graph, image, shapes, interpret(model.graph, shapes, image, place), batch)
 
     @property
-    def _settled(self) -> bool:
-        """Whether every value that the image reaches has a shape."""
-        return all(self._shapes.shape(v) is not None for v in self._values.values() if v in self._walked.places)
+    def _misfits(self) -> int:
+        """How many values have no shape, and outputs no multiple of the batch."""
+        unknown = sum(self._shapes.shape(v) is None for v in self._values.values())
+        shapes = [self._shapes.shape(v) for v in self._outputs]
+        return unknown + sum(shape[0] % self._batch != 0 for shape in shapes if shape)
 
     def value(self, name: str) -> ir.Value:
         """Return the value of that name, which exists."""

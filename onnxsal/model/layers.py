@@ -118,8 +118,10 @@ class _Use:
         self._grid = grid
         self._alive = _alive(grid, graph, logits)
         self._computed = computed(graph)
-        self.counting: set[ir.Value] = set()
-        self.pooled: set[ir.Value] = set()
+        # Where the end itself is a map (of scores per pixel, of boxes), its cells are what is explained.
+        ends = graph.outputs if logits is None else [grid.value(logits)]
+        self.counting = {v for v in ends if grid.has_place(v)}
+        self.pooled = set(self.counting)
         for node in reversed(graph):
             for value, pooled in self._read_by(node):
                 self.counting.add(value)

@@ -78,11 +78,14 @@ def averaged(node: ir.Node) -> ir.Value | None:
 
 
 def _covers(node: ir.Node, source: ir.Value) -> bool:
-    """Tell whether an AveragePool has one window, the whole of its input."""
-    size = list((dims(source) or ())[2:])
-    return size == list(node.attributes.get_ints("kernel_shape") or []) and not any(
-        node.attributes.get_ints("pads") or [1]
-    )
+    """Tell whether an AveragePool has one window that holds all of its input, and averages over that alone."""
+    size, pooled = (dims(source) or ())[2:], (dims(node.outputs[0]) or (0,))[2:]
+    kernel, pads = node.attributes.get_ints("kernel_shape") or [], node.attributes.get_ints("pads")
+    if pads is None or not all(d == 1 for d in pooled) or len(size) != len(kernel):
+        return False
+    if any(pads) and node.attributes.get_int("count_include_pad", 0) == 1:
+        return False
+    return all(isinstance(n, int) and k - p >= n for n, k, p in zip(size, kernel, pads, strict=False))
 
 
 def _axes(node: ir.Node) -> set[int]:

@@ -60,7 +60,8 @@ def canonicalise(model: ir.Model) -> ir.Model:
     while fold_constants(model) or part_sequences(model.graph):
         infer_shapes(model)
         follow_symbols(model)
-    spell_out_geometry(model.graph)
+    while spell_out_geometry(model.graph):
+        _infer_again(model)
     return model
 
 
@@ -199,6 +200,16 @@ def infer_shapes(model: ir.Model) -> None:
                 value.type, value.shape = twin.type, twin.shape
     for value in model.graph.initializers.values():
         _type_as_its_tensor(value)
+
+
+def _infer_again(model: ir.Model) -> None:
+    """Infer shapes where those inferred before were wrong."""
+    for graph in model.graphs():
+        _forget_shapes(graph, model)
+    for value in model.graph.outputs:
+        value.shape = None
+    infer_shapes(model)
+    follow_symbols(model)
 
 
 def _forget_shapes(graph: ir.Graph | ir.Function, model: ir.Model) -> None:

@@ -63,3 +63,28 @@ def test_a_convolution_says_everything():
 def test_a_kernel_of_unknown_size_leaves_kernel_shape_away():
     model = canonical("(float[1,2,7,8] x, float[m,2,k,l] w) => (float[] y) { y = Conv(x, w) }")
     assert set(model.graph[0].attributes) == {"strides", "dilations", "group", "pads"}
+
+
+@pytest.mark.parametrize(
+    ("node", "sizes"),
+    [
+        # ONNX's inference counts a last window that begins behind the input.
+        ("MaxPool<kernel_shape=[2,2],strides=[2,2],pads=[1,1,1,1],ceil_mode=1>(x)", [4, 5]),
+        # It leaves the sizes out beside auto_pad.
+        ('ConvTranspose<output_shape=[8,7],auto_pad="SAME_LOWER">(x, w)', [8, 7]),
+        # It adds output_padding to what SAME makes.
+        ('ConvTranspose<output_padding=[1,1],strides=[2,2],auto_pad="SAME_UPPER">(x, w)', [14, 16]),
+        # It makes up for a kernel below the stride.
+        ('ConvTranspose<strides=[4,3],auto_pad="SAME_UPPER">(x, w)', [27, 23]),
+        # It pads for the dilated kernel.
+        ('AveragePool<kernel_shape=[2,2],dilations=[2,2],auto_pad="SAME_UPPER">(x)', [6, 7]),
+    ],
+)
+def test_sizes_are_those_of_onnx_runtime_where_inference_errs(node, sizes, rng):
+    inputs = "float[1,2,7,8] x, float[2,2,3,2] w" if "w)" in node else "float[1,2,7,8] x"
+    text = f"({inputs}) => (float[] z) {{ y = {node} z = Relu(y) }}"
+    model = canonical(text)
+    feeds = {"x": rng.standard_normal((1, 2, 7, 8)), "w": rng.standard_normal((2, 2, 3, 2))}
+    made = outputs(onnx.parser.parse_model(HEADER + text), {k: v for k, v in feeds.items() if f"] {k}" in inputs})
+    assert list(made.shape[2:]) == sizes
+    assert [list(n.outputs[0].shape.numpy()) for n in model.graph] == [list(made.shape)] * 2

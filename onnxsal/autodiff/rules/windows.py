@@ -45,14 +45,17 @@ def unread(X, Y, reach, strides, pads):
 def padding(op, node):
     """Return the padding before and behind X, int64 (n,) each: constants unless SAME meets sizes known at run time.
 
-    The end is that of the last window where `auto_pad` rules, which leaves nothing of X unread.
+    SAME pads for as many windows as X has strides.
     """
     n = len(node.attrs["strides"])
     if "pads" in node.attrs:
         pads = np.array(node.attrs["pads"], np.int64)
         return op.const(pads[:n]), op.const(pads[n:])
-    last = op.Mul(op.Sub(spatial_shape(op, node.Y), [1]), node.attrs["strides"])
-    total = op.Max(op.Sub(op.Add(last, window_reach(op, node)), spatial_shape(op, node.X)), [0])
+    strides, X = node.attrs["strides"], spatial_shape(op, node.X)
+    count = op.Div(op.Add(X, [stride - 1 for stride in strides]), strides)
+    # ONNX Runtime pads poolings for their kernel undilated.
+    within = window_reach(op, node) if node.op_type == "Conv" else op.const(node.attrs["kernel_shape"])
+    total = op.Max(op.Sub(op.Add(op.Mul(op.Sub(count, [1]), strides), within), X), [0])
     half = op.Div(total, [2])
     rest = op.Sub(total, half)
     return (half, rest) if node.attrs["auto_pad"] == "SAME_UPPER" else (rest, half)

@@ -245,6 +245,14 @@ TRANSPOSED = [
     ),
     case(
         "ConvTranspose",
+        "(double[n,3,a,b] x, double[3,2,3,3] w) => (double[n,2,8,9] y)"
+        " { y = ConvTranspose<strides=[2,2],output_shape=[8,9],pads=[1,1,2,2]>(x, w) }",
+        feeds={"x": normal(2, 3, 4, 5)},
+        note="output_shape overrules pads",
+        **ORT_ONLY,
+    ),
+    case(
+        "ConvTranspose",
         "(double[n,3,a,b] x, double[3,2,3,3] w) => (double[n,2,c,d] y)"
         " { y = ConvTranspose<strides=[2,3],pads=[1,0,1,1],output_padding=[1,0]>(x, w) }",
         feeds={"x": normal(2, 3, 4, 5)},

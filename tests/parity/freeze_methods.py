@@ -30,7 +30,7 @@ Where the libraries differ from onnxsal or from each other, and what was taken:
   would take the mean over the channels and sum over the tokens, so it is not asked for Grad-CAM there.
 - Guided Grad-CAM: captum enlarges by `nearest` by default; "bilinear" is the paper's, and ours.
 - Neurons: captum's index follows the layer's axes as the module stores it; ours is channel, row and column of
-  the grid, so that a channel's sum leaves the class token out.
+  the grid, so that a channel's sum leaves class tokens and padding out.
 - A softmax at the end: peers explain what the module gives. The VGG's file ends with one, its module does
   not; onnxsal explains the logits behind the softmax unless told `prob:`.
 """

@@ -1,9 +1,10 @@
 """The small torch networks on which methods are compared with other libraries."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
+from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -23,8 +24,8 @@ class Net:
         target: The class that is explained; one whose Grad-CAM is positive somewhere.
         gain: Of its weights, see `weights.weight`.
         softmax: Whether the file ends with a softmax; the module never does.
-        ends_with_gap: Whether its head is global average pooling and a linear layer named `fc`.
-        tokens: Rows and columns of a transformer's grid.
+        cam: The layer that is averaged, and the linear layer behind it; None where the head is another.
+        to_grid: By alias, what brings a layer of tokens or windows to (N, C, h, w).
         options: More arguments of `torch.onnx.export`.
     """
 
@@ -34,8 +35,8 @@ class Net:
     target: int
     gain: float = 1
     softmax: bool = False
-    ends_with_gap: bool = False
-    tokens: tuple[int, int] | None = None
+    cam: tuple[str, str] | None = None
+    to_grid: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
     options: tuple[tuple[str, object], ...] = ()
 
 
@@ -108,6 +109,41 @@ def vit() -> nn.Module:
     )
 
 
+def without_class_token(tokens: Tensor) -> Tensor:
+    """Return (N, 1 + 3 * 4, C) as (N, C, 3, 4)."""
+    return tokens[:, 1:].reshape(len(tokens), 3, 4, -1).permute(0, 3, 1, 2)
+
+
+def swin() -> nn.Module:
+    """Return timm's Swin: 12 x 16 patches, then 6 x 8, in windows of 4 x 4 that the second of two blocks shifts."""
+    return SwinTransformer(
+        img_size=SIZE,
+        patch_size=2,
+        embed_dim=8,
+        depths=(2, 2),
+        num_heads=(2, 4),
+        window_size=4,
+        mlp_ratio=2,
+        num_classes=CLASSES,
+    )
+
+
+def channels_first(activation: Tensor) -> Tensor:
+    """Return (N, h, w, C) as (N, C, h, w)."""
+    return activation.permute(0, 3, 1, 2)
+
+
+def swin_tokens(tokens: Tensor) -> Tensor:
+    """Return (N, 6 * 8, C) as (N, C, 6, 8)."""
+    return channels_first(tokens.reshape(len(tokens), 6, 8, -1))
+
+
+def shifted_windows(windows: Tensor) -> Tensor:
+    """Return (N * 4, 16, C) as (N, C, 6, 8): windows of 8 x 8 cells, the lowest two rows padding, shifted by 2."""
+    cells = windows.reshape(-1, 2, 2, 4, 4, windows.shape[-1]).permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2)
+    return channels_first(torch.roll(cells[:, :6], (2, 2), (1, 2)))
+
+
 KEEP_BATCH_NORM = (("training", torch.onnx.TrainingMode.PRESERVE), ("do_constant_folding", False))
 
 NETS = {
@@ -116,7 +152,7 @@ NETS = {
         "torchscript",
         {"last": "relu3", "early": "relu1", "inner": "bn2"},
         target=3,
-        ends_with_gap=True,
+        cam=("last", "fc"),
         options=KEEP_BATCH_NORM,
     ),
     "rectifiers": Net(
@@ -125,7 +161,7 @@ NETS = {
         {"last": "relu2", "early": "leaky", "inner": "conv2"},
         target=0,
         gain=0.8,  # keeps the softmax from saturating
-        ends_with_gap=True,
+        cam=("last", "fc"),
     ),
     "vgg": Net(
         Vgg,
@@ -134,5 +170,19 @@ NETS = {
         target=2,
         softmax=True,
     ),
-    "vit": Net(vit, "dynamo", {"last": "blocks.1.norm1"}, target=2, tokens=(SIZE[0] // 8, SIZE[1] // 8)),
+    "vit": Net(vit, "dynamo", {"last": "blocks.1.norm1"}, target=2, to_grid={"last": without_class_token}),
+    "swin": Net(
+        swin,
+        "dynamo",
+        {"last": "layers.1.blocks.1.norm1", "early": "layers.1.blocks.1.attn.proj", "inner": "layers.1.blocks.0.norm2"}
+        | {"final": "norm"},
+        target=2,
+        cam=("final", "head.fc"),
+        to_grid={
+            "last": channels_first,
+            "early": shifted_windows,
+            "inner": swin_tokens,
+            "final": channels_first,
+        },
+    ),
 }

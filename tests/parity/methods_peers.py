@@ -4,7 +4,7 @@ The settings taken, and why, are in the header of `freeze_methods.py`.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
 Maps = Iterator[tuple[Case, Tensor]]
-Selector = tuple[Any, ...]
+Selector = Callable[[Tensor], Tensor]
 
 
 class View:
@@ -62,12 +62,11 @@ class View:
         hook = self.layer(alias).register_forward_hook(lambda _module, _inputs, output: kept.append(output))
         self.module(self.x)
         hook.remove()
-        return self.to_grid(kept[0]) if self.net.tokens else kept[0]
+        return self.to_grid(alias)(kept[0])
 
-    def to_grid(self, tokens: Tensor) -> Tensor:
-        """Return (N, T, C) as (N, C, h, w), without the class token."""
-        assert self.net.tokens
-        return tokens[:, 1:].reshape(len(tokens), *self.net.tokens, -1).permute(0, 3, 1, 2)
+    def to_grid(self, alias: str) -> Callable[[Tensor], Tensor]:
+        """Return what brings that layer's output to (N, C, h, w)."""
+        return self.net.to_grid.get(alias, lambda output: output)
 
     def liveliest(self, alias: str) -> tuple[int, int, int]:
         """Return channel, row and column of the neuron that is most active in both samples."""
@@ -87,13 +86,12 @@ def all_maps(view: View) -> Maps:
     yield from neurons(view)
     if view.rectified:
         yield from modified_gradients(view)
-    if view.net.ends_with_gap:
-        yield from cams(view)
-    for alias in ("last", "early"):
-        if alias in view.names:
-            yield from pytorch_grad_cams(view, alias)
-            if view.net.tokens is None:
-                yield from captum_grad_cams(view, alias)
+    if view.net.cam:
+        yield from cams(view, *view.net.cam)
+    for alias in view.names:
+        yield from pytorch_grad_cams(view, alias)
+        if alias not in view.net.to_grid:
+            yield from captum_grad_cams(view, alias)
 
 
 # ----- The gradient and its kin -----
@@ -135,10 +133,7 @@ def neurons(view: View) -> Maps:
     """Yield gradients of one neuron, and of a channel's sum: behind a rectifier (`early`), and before (`inner`)."""
     for alias in [name for name in ("early", "inner") if name in view.names] or ["last"]:
         number, row, column = view.liveliest(alias)
-        here: Selector = (number, row, column)
-        channel: Selector = (number, slice(None), slice(None))
-        if view.net.tokens:
-            here, channel = (1 + row * view.net.tokens[1] + column, number), (slice(1, None), number)
+        here, channel = selectors(view.to_grid(alias), number, row, column)
         target = f"layer:{view.names[alias]},channel={number}"
         at = f"{target},at={row},{column}"
         gradient = NeuronGradient(view.module, view.layer(alias))
@@ -147,6 +142,14 @@ def neurons(view: View) -> Maps:
         yield Case(peer, "gradient", target), gradient.attribute(view.x, channel)
         if view.rectified:
             yield from modified_neurons(view, alias, at, here)
+
+
+def selectors(to_grid: Callable[[Tensor], Tensor], number: int, row: int, column: int) -> tuple[Selector, Selector]:
+    """Return what takes one neuron of each sample, and the sum of its channel, from a layer's output."""
+    return (
+        lambda output: to_grid(output)[:, number, row, column],
+        lambda output: to_grid(output)[:, number].sum((1, 2)),
+    )
 
 
 def modified_neurons(view: View, alias: str, at: str, here: Selector) -> Maps:
@@ -165,10 +168,10 @@ def modified_neurons(view: View, alias: str, at: str, here: Selector) -> Maps:
 # ----- Class activation maps -----
 
 
-def cams(view: View) -> Maps:
+def cams(view: View, layer: str, linear: str) -> Maps:
     """Yield the linear layer's weights times the activations."""
-    weights = view.module.get_submodule("fc").weight[view.target]
-    found = torch.einsum("c,nchw->nhw", weights, view.activation("last"))
+    weights = view.module.get_submodule(linear).weight[view.target]
+    found = torch.einsum("c,nchw->nhw", weights, view.activation(layer))
     yield Case("torch, weights times activations", "cam", f"{view.target}"), found
 
 
@@ -202,7 +205,7 @@ def pytorch_grad_cams(view: View, alias: str) -> Maps:
             kept.append(super().get_cam_image(*args, **kwargs))
             return kept[-1].copy()
 
-    transform = view.to_grid if view.net.tokens else None
+    transform = view.net.to_grid.get(alias)
     with Keeping(view.module, [view.layer(alias)], reshape_transform=transform) as cam:
         scaled = cam(view.x, [ClassifierOutputTarget(view.target)] * len(view.x))
     peer, target, name = f"pytorch-grad-cam GradCAM(), {alias}", f"{view.target}", view.names[alias]

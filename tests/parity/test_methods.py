@@ -15,7 +15,7 @@ import onnxsal
 from onnxsal.errors import MethodError
 from onnxsal.methods import methods
 
-NETS = ("rectifiers", "residual", "vgg", "vit")
+NETS = ("rectifiers", "residual", "swin", "vgg", "vit")
 # Float32 against float64, through a few layers: 3e-6 at most. 1e-4 leaves room for other processors.
 TOLERANCE = 1e-4
 CARD = {"scale": 1, "mean": 0, "std": 1}
@@ -72,8 +72,9 @@ def test_networks_are_small_and_valid():
         onnx.checker.check_model(path, full_check=True)
 
 
+@pytest.mark.parametrize("net", ["swin", "vit"])
 @pytest.mark.parametrize("method", ["guided-backprop", "deconvnet"])
-def test_a_transformer_without_rectifiers_is_refused_where_captum_gives_the_plain_gradient(models, method):
-    x, _ = methods_cases.load("vit")
+def test_a_transformer_without_rectifiers_is_refused_where_captum_gives_the_plain_gradient(models, method, net):
+    x, _ = methods_cases.load(net)
     with pytest.raises(MethodError, match="plain gradient under another name"):
-        models["vit"].explain(x, method)
+        models[net].explain(x, method)

@@ -9,7 +9,7 @@ import onnx_ir
 import onnxruntime
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from support.explainable import PAIRS, UNFIT, fill, loaded, proto, random_input, replaced
+from support.explainable import PAIRS, UNFIT, UNSAID, UNSAID_WEIGHTS, fill, loaded, proto, random_input, replaced
 
 import onnxsal
 from onnxsal.errors import MethodError, MissingRule, UnsupportedModel
@@ -113,6 +113,17 @@ def test_convolutions_say_all_their_attributes(method, net):
         said = {attribute.name for attribute in node.attribute}
         assert said >= EXPLICIT, f"{node.op_type} {node.name!r} leaves out {EXPLICIT - said}"
         assert "auto_pad" not in said
+
+
+def test_only_an_auto_pad_whose_padding_the_run_alone_knows_stays():
+    source = fill(UNSAID.replace("[N,3,12,12]", "[N,3,H,W]"), UNSAID_WEIGHTS)
+    model = onnx_ir.to_proto(onnxsal.load(source, card={"scale": 1, "size": [12, 12]}).compile("gradient"))
+    said = [{a.name for a in n.attribute} for n in nodes(model.graph) if n.op_type in ("Conv", "ConvTranspose")]
+    assert [names for names in said if not names >= EXPLICIT] == [EXPLICIT - {"pads"} | {"auto_pad"}]
+    opened = open_session(model)
+    for height, width in ((12, 12), (9, 14)):
+        x = np.random.default_rng(0).standard_normal((1, 3, height, width)).astype(np.float32)
+        assert run(opened, x, [0])["attribution"].shape == x.shape
 
 
 @everywhere

@@ -82,9 +82,9 @@ def test_a_layer_that_does_not_serve_is_refused_with_a_way_out(model, x, method,
 @pytest.mark.parametrize(
     ("method", "settings", "says"),
     [
-        ("gradcam", {}, "did you mean 'grad-cam'? there are cam, grad-cam"),
+        ("gradcam", {}, "did you mean 'grad-cam'? there are " + ", ".join(methods())),
         ("Guided_Backprop", {}, "did you mean 'guided-backprop'?"),
-        ("zzzz", {}, "no method 'zzzz'; there are cam, grad-cam"),
+        ("zzzz", {}, "no method 'zzzz'; there are " + ", ".join(methods())),
         ("grad-cam", {"rleu": True}, "no setting 'rleu'; its settings are: layer, relu"),
         ("gradient", {"relu": True}, "gradient has no setting 'relu'; its settings are: none"),
         ("grad-cam", {"relu": "maybe"}, "relu='maybe' is not true or false"),

@@ -16,6 +16,7 @@ from onnxsal.autodiff.node import NodeView, formal_name
 from onnxsal.autodiff.registry import ZERO, Cotangents, Rule, RuleBook
 from onnxsal.errors import MissingRule, UnsupportedModel
 from onnxsal.graph.builder import Op
+from onnxsal.graph.flow import read_values
 from onnxsal.graph.types import HALVES, is_float
 
 
@@ -98,17 +99,6 @@ def _ancestors(values: Sequence[ir.Value]) -> set[ir.Node]:
         found.add(node)
         stack += [p for v in read_values(node) if (p := v.producer()) is not None]
     return found
-
-
-def read_values(node: ir.Node) -> list[ir.Value]:
-    """Return what a node reads, the outer values that its subgraphs read included."""
-    inner = [v for graph in _subgraphs(node) for n in ir.traversal.RecursiveGraphIterator(graph) for v in n.inputs]
-    return [v for v in [*node.inputs, *inner] if v is not None]
-
-
-def _subgraphs(node: ir.Node) -> list[ir.Graph]:
-    one = [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
-    return one + [g for a in node.attributes.values() if a.type == ir.AttributeType.GRAPHS for g in a.as_graphs()]
 
 
 def _active_inputs(op: Op, node: ir.Node, active: set[ir.Value]) -> list[str]:

@@ -18,3 +18,14 @@ def computed(graph: ir.Graph) -> set[ir.Value]:
 
 def _has_graphs(node: ir.Node) -> bool:
     return any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
+
+
+def read_values(node: ir.Node) -> list[ir.Value]:
+    """Return what a node reads, the outer values that its subgraphs read included."""
+    inner = [v for graph in _subgraphs(node) for n in ir.traversal.RecursiveGraphIterator(graph) for v in n.inputs]
+    return [v for v in [*node.inputs, *inner] if v is not None]
+
+
+def _subgraphs(node: ir.Node) -> list[ir.Graph]:
+    one = [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
+    return one + [g for a in node.attributes.values() if a.type == ir.AttributeType.GRAPHS for g in a.as_graphs()]

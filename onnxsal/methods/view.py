@@ -109,7 +109,7 @@ class View:
         if gap is None:
             raise MethodError(
                 f"cam needs a head of global average pooling and linear layers, and {self._findings.head.gap_reason}: "
-                f"use grad-cam, which is the same map there and works everywhere"
+                f"use grad-cam, which needs no such head"
             )
         return gap
 

@@ -69,7 +69,7 @@ class Findings:
         """Why there is no default layer; empty where there is one."""
         if self.default_layer:
             return ""
-        return "no value between image and classes has more than one place on the image"
+        return "no value between image and classes has more than one place on the image; use gradient, which needs none"
 
     def layer(self, graph: ir.Graph, name: str | None) -> Layer:
         """Return the layer of that name (of a value or a node), or the default one.

@@ -90,9 +90,9 @@ class Grid:
         """
         value = next(v for v in model.graph.inputs if v.name == image)
         known = dims(value) or (None,) * 4
-        batch = 2 if not isinstance(known[0], int) else 1
-        found = cls._follow(model, value, layout, size, batch)
-        if batch > 1 and found._misfits:
+        fixed = known[0] if isinstance(known[0], int) else None
+        found = cls._follow(model, value, layout, size, fixed or 2)
+        if fixed is None and found._misfits:
             # Perhaps the exporter wrote a batch of one into the graph, whatever its input says.
             alone = cls._follow(model, value, layout, size, 1)
             return alone if alone._misfits < found._misfits else found

@@ -1,6 +1,6 @@
 """The head: which output has the classes, the logits behind it, and the average that CAM needs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,9 +57,10 @@ class Head:
 def find_head(model: ir.Model, output: str | None = None) -> Head:
     """Find the classes of a model in canonical form.
 
-    An output has classes if beside the samples it has one axis longer than 1. Floats come before
-    quantised numbers, several classes before one (a lone score), then the first. If there is none, a
-    float output (N, K, H, W) has them, one per pixel, as in segmentation.
+    An output has classes if beside the samples it has one axis longer than 1, unless a TopK has sorted
+    it. Floats come before quantised numbers, several classes before one (a lone score), what no other
+    such output is computed from before features, then the first. If there is none, a float output
+    (N, K, H, W) has them, one per pixel, as in segmentation.
 
     Args:
         model: The model.
@@ -69,13 +70,16 @@ def find_head(model: ir.Model, output: str | None = None) -> Head:
         CardError: The model has no output of that name.
     """
     outputs = _named(model.graph, output)
-    numbers = [v for v in outputs if v.dtype in FLOATS | QUANTISED]
+    numbers = [v for v in outputs if v.dtype in FLOATS | QUANTISED and not _is_sorted(v)]
     fitting = [v for v in numbers if _row_axis(v) is not None] or [v for v in numbers if _class_axis(v) is not None]
     if not fitting:
         shapes = ", ".join(f"{v.name!r} is {_shown(v)}" for v in outputs)
         reason = f"no output has one score per class and sample, (N, K): {shapes}"
         return Head(reason=reason, gap_reason="the model has no class output")
-    return _head(model.graph, max(fitting, key=lambda v: (v.dtype in FLOATS, _classes(v) != 1)))
+    ranks = [(v.dtype in FLOATS, _classes(v) != 1) for v in fitting]
+    best = [v for v, rank in zip(fitting, ranks, strict=True) if rank == max(ranks)]
+    features = _features(best)
+    return _head(model.graph, next((v for v in best if v not in features), best[0]))
 
 
 def _named(graph: ir.Graph, output: str | None) -> list[ir.Value]:
@@ -83,6 +87,35 @@ def _named(graph: ir.Graph, output: str | None) -> list[ir.Value]:
     if not found:
         names = ", ".join(repr(v.name) for v in graph.outputs)
         raise CardError(f"the card names {output!r} as the class output, which is not one of the model's: {names}")
+    return found
+
+
+def _is_sorted(output: ir.Value) -> bool:
+    """Tell whether a TopK has taken the numbers out of the order of the classes."""
+    producers = (v.producer() for v in _unwrapped(output))
+    return any(node is not None and node.op_type == "TopK" for node in producers)
+
+
+def _features(outputs: Sequence[ir.Value]) -> set[ir.Value]:
+    """Return those that another of them is computed from by more than wrapping and an activation."""
+    if len(outputs) == 1:
+        return set()
+    found: set[ir.Value] = set()
+    for output in outputs:
+        _, logits, _ = _before_activation(output)
+        found |= _behind(logits) - set(_unwrapped(logits))
+    return found & set(outputs)
+
+
+def _behind(value: ir.Value) -> set[ir.Value]:
+    """Return the values that `value` is computed from."""
+    found: set[ir.Value] = set()
+    stack = [value]
+    while stack:
+        node = stack.pop().producer()
+        new = {v for v in node.inputs if v is not None} - found if node is not None else set()
+        found |= new
+        stack += new
     return found
 
 
@@ -142,7 +175,11 @@ def _classes(value: ir.Value) -> int | None:
 
 def _shown(value: ir.Value) -> str:
     shape = dims(value)
-    return "of unknown shape" if shape is None else f"({', '.join('?' if d is None else str(d) for d in shape)})"
+    if shape is None:
+        return "of unknown shape"
+    return (
+        f"({', '.join('?' if d is None else str(d) for d in shape)}){', sorted by TopK' if _is_sorted(value) else ''}"
+    )
 
 
 def _step(output: ir.Value) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-from onnxsal.graph.flow import computed
+from onnxsal.graph.flow import computed, read_values
 from onnxsal.model.grid import Grid, Layer
 from onnxsal.model.transfer import MOVES
 
@@ -13,7 +13,7 @@ POSITIONS = frozenset({ir.DataType.INT64, ir.DataType.BOOL})
 PRODUCTS = frozenset({"MatMul", "Gemm", "Einsum", "MatMulInteger", "QLinearMatMul", "FusedMatMul"})
 ATTENTION = frozenset({"Attention", "MultiHeadAttention"})
 SAME_DATA = MOVES | {"Identity", "Cast", "Dropout"}
-WITHIN_ATTENTION = SAME_DATA | {"Add", "Sub", "Mul", "Div", "Softmax"}
+WITHIN_ATTENTION = SAME_DATA | {"Add", "Sub", "Mul", "Div", "Softmax", "BatchNormalization"}
 
 
 def candidate_layers(grid: Grid, graph: ir.Graph, image: str, logits: str | None) -> list[Layer]:
@@ -87,7 +87,7 @@ def _path(grid: Grid, graph: ir.Graph, image: str, logits: str | None) -> set[ir
     """Return the values between image and logits through which numbers flow."""
     reached = {grid.value(image)}
     for node in graph:
-        if any(v in reached for v in node.inputs):
+        if any(v in reached for v in read_values(node)):
             reached.update(v for v in node.outputs if _holds_numbers(grid, v))
     return reached & _alive(grid, graph, logits)
 
@@ -97,7 +97,7 @@ def _alive(grid: Grid, graph: ir.Graph, logits: str | None) -> set[ir.Value]:
     alive = set(graph.outputs) if logits is None else {grid.value(logits)}
     for node in reversed(graph):
         if any(v in alive for v in node.outputs) and any(_holds_numbers(grid, v) for v in node.outputs):
-            alive.update(v for v in node.inputs if v is not None)
+            alive.update(read_values(node))
     return alive
 
 
@@ -133,8 +133,8 @@ class _Use:
         outputs = [v for v in node.outputs if v in self._alive]
         carriers = self._grid.carriers(node)
         kept = node.op_type in MOVES or any(self._grid.has_place(v) for v in node.outputs)
-        for value in node.inputs:
-            if value is None or not self._grid.has_place(value):
+        for value in read_values(node):
+            if not self._grid.has_place(value):
                 continue
             if kept and value in carriers:
                 # Cell by cell: they count if the output's do. A Gather that takes the class token drops them all.

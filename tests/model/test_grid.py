@@ -304,6 +304,12 @@ def test_a_batch_of_one_behind_an_open_input_is_seen():
     assert (found.kind, found.grid) == ("tokens", (2, 2))
 
 
+def test_a_fixed_batch_of_several_is_followed():
+    text = "(float[4,3,6,6] x) => (float[4,5,36] y) <float[5,3,1,1] w, int64[3] flat = {4,5,36}> "
+    found = layer(text + "{ c = Conv(x, w) y = Reshape(c, flat) }")
+    assert (found.shape, found.grid, found.batch_axis) == ((4, 5, 36), (6, 6), 0)
+
+
 def test_shapes_that_the_graph_computes_are_followed(rng):
     text = """(float[N,3,8,8] image) => (float[N,T,5] y) <float[5,3,4,4] w, int64 zero = {0}, int64 one = {1},
     int64[1] front = {0}, int64[1] rest = {-1}> {

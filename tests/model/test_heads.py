@@ -92,6 +92,22 @@ def test_the_first_output_of_floats_with_several_classes_is_taken():
     assert "'best' is (N, 1)" in head_of(text, "best").reason
 
 
+def test_features_that_the_scores_are_computed_from_are_not_the_classes():
+    text = f"""(float[N,3,8,8] x) => (float[N,4] v, float[N,1] score, float[N,5] y, float[N,5] p)
+    {CONSTANTS} {{
+      f = Conv(x, w) g = GlobalAveragePool(f) v = Flatten(g) y = MatMul(v, m)
+      p = Softmax(y) score = ReduceMax(y, k) }}"""
+    assert (head_of(text).output, head_of(text).activation) == ("y", None)
+    assert head_of(text, "v").output == "v"
+
+
+def test_what_a_topk_has_sorted_has_no_classes():
+    text = (LOGITS + "y, at = TopK(z, l) }").replace("float[N,5] y", "float[N,3] y, int64[N,3] at")
+    assert head_of(text).reason.endswith("'y' is (N, 3), sorted by TopK, 'at' is (N, 3), sorted by TopK")
+    beside = text.replace("int64[N,3] at", "int64[N,3] at, float[N,5] z")
+    assert head_of(beside).output == "z"
+
+
 def test_a_quantised_output_says_what_a_step_is_worth():
     text = (
         (LOGITS + "p = Softmax(z) y = QuantizeLinear(p, step, zero) }")

@@ -64,6 +64,20 @@ def test_without_logits_all_outputs_count():
     assert default.name == "y"
 
 
+def test_what_a_branch_of_an_if_reads_counts():
+    text = (
+        CONVOLUTIONS
+        + """
+      n = Shape<start=0,end=1>(x) one = Shape<start=3>(q) c = Equal(n, one) b = Squeeze(c)
+      g = If(b)<then_branch = yes () => (float[M,4,1,1] s) { s = GlobalAveragePool(r2) },
+                else_branch = no () => (float[M,4,1,1] t) { t = GlobalMaxPool(r2) }>
+      f = Flatten(g) y = MatMul(f, head) }"""
+    )
+    layers, default = found_in(text.replace("float[4,5] head", "float[4,5] head, float[1,1,1,1] q"))
+    assert [layer.name for layer in layers] == ["c1", "r1", "p1", "c2", "r2"]
+    assert default.name == "r2"
+
+
 def test_scores_per_pixel_are_looked_at_before_they_are_enlarged():
     text = CONVOLUTIONS.replace("(float[N,5] y)", "(float[N,4,16,16] y)").replace(
         "int64[2] hw", "float[4] scales = {1,1,2,2}, int64[2] hw"
@@ -135,6 +149,17 @@ def test_a_class_token_is_looked_at_where_the_last_attention_reads(tail, decompo
     layers, default = found_in(transformer(tail, decomposed=decomposed))
     assert (default.name, default.grid, default.extra) == ("n2", (3, 3), 1)
     assert "b2" in [layer.name for layer in layers]  # it may still be asked for
+
+
+def test_keys_that_are_normalised_by_batch_are_passed_over():
+    # As in LeViT: a BatchNormalization follows each product, over samples and cells in one axis.
+    keys = "k2 = MatMul(n2, wk) kr2 = Reshape(k2, rows) kb2 = BatchNormalization(kr2, scale, bias, bias, scale) "
+    keys += "ks2 = Reshape(kb2, cells) kt2 = Transpose<perm=[0,2,1]>(ks2)"
+    text = transformer(BY_CLASS_TOKEN).replace("k2 = MatMul(n2, wk) kt2 = Transpose<perm=[0,2,1]>(k2)", keys)
+    text = text.replace("int64[1] one", "int64[2] rows = {-1,6}, int64[3] cells = {-1,10,6}, int64[1] one")
+    assert keys in text
+    _, default = found_in(text)
+    assert default.name == "n2"
 
 
 def test_a_mean_of_tokens_is_looked_at_where_it_is_taken():

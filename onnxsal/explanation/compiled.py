@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 # Raised whenever what is built for the same method changes, so that old entries are not found.
-FORMAT = 4
+FORMAT = 5
 
 PROTOBUF_LIMIT = 2_000_000_000  # bytes
 

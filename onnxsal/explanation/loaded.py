@@ -213,7 +213,7 @@ class Model:
             score = (
                 float(scores[i, chosen])
                 if is_class and target.form.kind == "logit" and scores is not None
-                else float(results["score"][i])
+                else float(results["target_score"][i])
             )
             attribution, saliency = results["attribution"][i], results["saliency_map"][i]
             if not np.isfinite(attribution).all():

@@ -22,7 +22,7 @@ def make_portable(model: "ir.Model", card: Card) -> "ir.Model":
 
     from onnxsal.graph.prune import prune
 
-    keep = [v for v in model.graph.outputs if v.name != "score"]
+    keep = [v for v in model.graph.outputs if v.name != "target_score"]
     model.graph.outputs.clear()
     model.graph.outputs.extend(keep)
     prune(model)

@@ -71,4 +71,6 @@ class GuidedGradCAM:
         from onnxsal.methods.rectifiers import GUIDED
 
         cam = view.enlarge(GradCAM(self.layer).build(op, view))
-        return op.Mul(modified_gradient(view, GUIDED), op.Unsqueeze(cam, [view.channel_axis]))
+        gradient = modified_gradient(view, GUIDED)
+        # The image may be double where the layer is float.
+        return op.Mul(gradient, op.cast(op.Unsqueeze(cam, [view.channel_axis]), gradient.dtype))

@@ -1,7 +1,7 @@
 """Build the explainer graph of a method on a model: what `explain` runs and `compile` saves."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,8 @@ TARGET = "target"
 MINUS = "target_minus"
 ATTRIBUTION = "attribution"
 SALIENCY_MAP = "saliency_map"
-SCORE = "score"
+SCORE = "target_score"  # plain "score" is a name that models use themselves
+OURS = frozenset({TARGET, MINUS, ATTRIBUTION, SALIENCY_MAP, SCORE})
 MAX_IR_VERSION = 10  # the browser's runtime is a release behind, and 10 is enough for opset 21
 
 
@@ -33,7 +34,7 @@ class Explainer:
 
     Attributes:
         model: The graph. Inputs: the model's own, `target` (N,) int64, for a contrast `target_minus`.
-            Outputs: the model's own, `attribution`, `saliency_map` (N, H, W), `score` (N,).
+            Outputs: the model's own, `attribution`, `saliency_map` (N, H, W), `target_score` (N,).
         layer: Name of the layer the method looked at, if it did.
         rectifiers: Names of the nodes a modified gradient changed.
         channels: Where the target is a neuron, how many channels its layer has, if known.
@@ -55,7 +56,8 @@ def build_explainer(model: ir.Model, findings: Findings, method: Method, form: F
     graph = result.graph
     op = Op(graph, opset_of(result), result.ir_version or MAX_IR_VERSION)
     _close_weights(graph)
-    _make_room(graph)
+    _check_room(graph)
+    inner = [*graph.initializers.values(), *(v for n in graph for v in n.outputs)]
     scalar = _scalar(op, findings, form)
     view = View(op, findings, scalar)
     with op.scope(method_name(method)):
@@ -65,6 +67,7 @@ def build_explainer(model: ir.Model, findings: Findings, method: Method, form: F
         saliency = _scale_to_unit(op, heat)
         score = _score(op, scalar)
     image = dims(view.image) or (None,) * 4
+    _make_room(inner)
     _output(op, attribution, ATTRIBUTION, (image[0], *(dims(attribution) or ())[1:]))
     _output(op, saliency, SALIENCY_MAP, (image[0], *(image[axis] for axis in findings.spatial_axes)))
     _output(op, score, SCORE, (image[0],))
@@ -106,16 +109,19 @@ def _close_weights(graph: ir.Graph) -> None:
     graph.inputs.extend(inputs)
 
 
-def _make_room(graph: ir.Graph) -> None:
-    """Free the names of what is added; an input or output of the model that has one of them is in the way."""
-    ours = {TARGET, MINUS, ATTRIBUTION, SALIENCY_MAP, SCORE}
+def _check_room(graph: ir.Graph) -> None:
+    """Refuse a model that has an input or output with the name of one that is added."""
     for value in [*graph.inputs, *graph.outputs]:
-        if value.name in ours:
+        if value.name in OURS:
             raise UnsupportedModel(
                 f"the model has an input or output {value.name!r} itself, which explanations use: rename it in the file"
             )
-    for value in [*graph.initializers.values(), *(v for n in graph for v in n.outputs)]:
-        if value.name in ours:
+
+
+def _make_room(values: Iterable[ir.Value]) -> None:
+    """Rename the model's inner values that have the name of an input or output that is added."""
+    for value in values:
+        if value.name in OURS:
             value.name = f"{value.name}_of_model"
 
 

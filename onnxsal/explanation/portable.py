@@ -52,7 +52,3 @@ def to_bytes(model: "ir.Model") -> bytes:
         raise OutputError(f"the weights take {size / 1e9:.1f} GB, and one ONNX file holds at most 2 GB")
     data: bytes = ir.to_proto(model).SerializeToString()
     return data
-
-
-def _weights(model: "ir.Model") -> int:
-    return sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)

@@ -39,7 +39,7 @@ def scenes():
 
 @cache
 def hits(method):
-    """Return, for each scene, whether the map's maximum lies in the digit's box; the class explained is the true one."""
+    """Return, for each scene, whether the map of the true class is highest within the digit's box."""
     model = onnxsal.load(DIGITS / "digits.onnx")
     found = []
     for picture, label, (x1, y1, x2, y2) in scenes():

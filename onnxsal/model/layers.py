@@ -17,7 +17,10 @@ WITHIN_ATTENTION = SAME_DATA | {"Add", "Sub", "Mul", "Div", "Softmax", "BatchNor
 
 
 def candidate_layers(grid: Grid, graph: ir.Graph, image: str, logits: str | None) -> list[Layer]:
-    """Return the float layers on the way from the image to the logits, in topological order.
+    """Return the float layers whose cells count for the logits, in topological order.
+
+    In a transformer whose class token alone is classified, cells stop to count where the last attention
+    has read them: what comes behind has no gradient but at the class token, and is not offered.
 
     Args:
         grid: Where each value's elements lie.
@@ -25,33 +28,29 @@ def candidate_layers(grid: Grid, graph: ir.Graph, image: str, logits: str | None
         image: Name of the value where the image enters.
         logits: Name of the logits; None takes every output of the graph for an end.
     """
-    path = _path(grid, graph, image, logits)
-    values = [v for node in graph for v in node.outputs if v in path and grid.is_float(v) and grid.has_place(v)]
+    path, use = _path(grid, graph, image, logits), _Use(grid, graph, logits)
+    values = [v for node in graph for v in node.outputs if v in path and v in use.counting and grid.is_float(v)]
     layers = [grid.layer(str(v.name)) for v in values if v.name not in (image, logits)]
     return [layer for layer in layers if layer is not None]
 
 
 def last_spatial(grid: Grid, graph: ir.Graph, layers: list[Layer], logits: str | None) -> Layer | None:
-    """Return the last layer whose cells still count for the logits, or None if there is none.
+    """Return the layer to look at unless told otherwise: of the candidates the last; None if there is none.
 
     In a convolutional network that is what its pooling or its first fully connected layer reads. In a
-    transformer whose class token alone is classified, cells stop to count where the last attention has
-    read them: the output of the last block has no gradient but at the class token. What the last
-    attention reads is its block's first normalisation, which pytorch-grad-cam's documentation advises
-    too (`blocks[-1].norm1`); queries, keys and values, which are linear maps of it, are passed over.
+    transformer with a class token it is what the last attention reads: its block's first normalisation,
+    which pytorch-grad-cam's documentation advises too (`blocks[-1].norm1`). Queries, keys and values,
+    which are linear maps of it, are passed over.
 
     Of values that hold the same data (a Transpose, a Slice without the class token) the first is taken.
     """
-    use = _Use(grid, graph, logits)
-    used = {layer.name: layer for layer in layers if grid.value(layer.name) in use.counting}
-    if not used:
+    if not layers:
         return None
-    chosen = list(used.values())[-1]
-    if grid.value(chosen.name) not in use.pooled:
-        chosen = next(
-            (x for x in reversed(used.values()) if not _is_inside_attention(grid, grid.value(x.name))), chosen
-        )
-    return _before_movement(grid, chosen, used)
+    chosen = layers[-1]
+    if grid.value(chosen.name) not in _Use(grid, graph, logits).pooled:
+        outside = (x for x in reversed(layers) if not _is_inside_attention(grid, grid.value(x.name)))
+        chosen = next(outside, chosen)
+    return _before_movement(grid, chosen, {layer.name: layer for layer in layers})
 
 
 def _before_movement(grid: Grid, layer: Layer, layers: dict[str, Layer]) -> Layer:

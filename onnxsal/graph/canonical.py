@@ -26,7 +26,7 @@ from onnxsal.graph.geometry import spell_out_geometry
 from onnxsal.graph.resampling import LAST_OPSET_WITHOUT_MODES, sample_as_before_modes
 from onnxsal.graph.sequences import part_sequences
 from onnxsal.graph.symbols import follow_symbols
-from onnxsal.graph.types import dims
+from onnxsal.graph.types import UNINFERRED, dims
 
 # CUDA has no ConvTranspose, MaxPool or GlobalAveragePool kernel at opset 22 (OperatorKernels.md), and the
 # browser's runtime is a release behind; 21 is the last that runs everywhere.
@@ -185,6 +185,9 @@ def infer_shapes(model: ir.Model) -> None:
     """Write types and shapes onto all values, by ONNX's inference with data propagation."""
 
     def infer(proto: onnx.ModelProto) -> onnx.ModelProto:
+        for node in proto.graph.node:
+            if node.op_type in UNINFERRED and node.domain == "":
+                node.CopyFrom(onnx.helper.make_node("Identity", node.input[:1], node.output, node.name))
         try:
             return onnx.shape_inference.infer_shapes(proto, check_type=True, data_prop=True)
         except onnx.shape_inference.InferenceError as error:

@@ -16,7 +16,7 @@ import onnx
 import onnx.shape_inference
 import onnx_ir as ir
 
-from onnxsal.graph.types import dims
+from onnxsal.graph.types import UNINFERRED, dims
 
 Shape = tuple[int, ...]
 Array = np.ndarray[Any, Any]
@@ -144,6 +144,8 @@ class Shapes:
     def _infer(self, node: ir.Node) -> list[Shape | None]:
         if node.op_type in SHAPE_KEEPING and node.domain == "com.microsoft":
             return self._broadcast(node)
+        if node.op_type in UNINFERRED and node.domain == "":
+            return [self.shape(node.inputs[0])]
         schema = _schema(node.op_type, self._opset, node.domain)
         known = [v for v in node.inputs if v is not None]
         types = {str(v.name): kind for v in known if (kind := self._type(v)) is not None}

@@ -12,7 +12,7 @@ import onnx.shape_inference
 import onnx_ir as ir
 
 from onnxsal.graph.contents import Contents, factor, product, quotient
-from onnxsal.graph.types import Dim, dims, type_proto
+from onnxsal.graph.types import UNINFERRED, Dim, dims, type_proto
 
 INTEGERS = frozenset({ir.DataType.INT64, ir.DataType.INT32})
 
@@ -88,6 +88,10 @@ class _Walk:
         if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()):
             return
         inputs = [v for v in node.inputs if v is not None]
+        if node.op_type in UNINFERRED:
+            if (known := dims(inputs[0])) is not None:
+                self.merge(node.outputs[0], known)
+            return
         arrays = {str(v.name): a for v in inputs if (a := self.contents.array(v)) is not None}
         try:
             found = onnx.shape_inference.infer_node_outputs(

@@ -9,6 +9,9 @@ import onnx_ir as ir
 FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 HALVES = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 
+UNINFERRED = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
+"""Operators that ONNX infers no shape for: it is their first input's."""
+
 Dim = int | str | None
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from onnxsal.graph.canonical import canonicalise
 from onnxsal.graph.contents import product, quotient
+from onnxsal.graph.shapes import Shapes
 from onnxsal.graph.types import dims
 
 
@@ -60,6 +61,19 @@ def test_shapes_put_together_from_sizes_are_read():
     model = canonical(text)
     assert shape(model, "a")[0] == "batch"
     assert shape(model, "b") == ("batch", 4)
+
+
+@pytest.mark.parametrize("norm", ["GroupNormalization<num_groups=2>(a, s, s)", "MeanVarianceNormalization(a)"])
+def test_what_onnx_infers_no_shape_for_keeps_its_inputs(norm):
+    # A Reshape whose sizes are only followed here stands before the first of two.
+    text = (
+        "(float[batch,32] x, float[4] s) => (float[o,p,q,r] y) <int64[4] t = {-1,4,2,4}> "
+        f"{{ a = Reshape(x, t)  b = {norm}  c = Relu(b)  d = {norm.replace('(a', '(c')}  y = Relu(d) }}"
+    )
+    model = canonical(text)
+    assert shape(model, "c") == shape(model, "d") == ("batch", 4, 2, 4)
+    found = Shapes(model, {"x": (3, 32), "s": (4,)}, declared=False).walk()
+    assert found.shape(model.graph.outputs[0]) == (3, 4, 2, 4)
 
 
 def test_minus_one_is_recognised_also_where_an_exporter_compares_with_it():

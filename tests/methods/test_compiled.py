@@ -9,7 +9,18 @@ import onnx_ir
 import onnxruntime
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from support.explainable import PAIRS, UNFIT, UNSAID, UNSAID_WEIGHTS, fill, loaded, proto, random_input, replaced
+from support.explainable import (
+    PAIRS,
+    UNFIT,
+    UNSAID,
+    UNSAID_WEIGHTS,
+    fill,
+    loaded,
+    proto,
+    random_input,
+    replaced,
+    typical_input,
+)
 
 import onnxsal
 from onnxsal.errors import MethodError, MissingRule, UnsupportedModel
@@ -162,7 +173,7 @@ def test_the_map_is_what_explain_gives(method, net):
 
 @everywhere
 def test_the_map_changes_with_the_input_and_with_the_target(method, net):
-    one, two = random_input(net, 1), random_input(net, 1, seed=1)
+    one, two = (typical_input(net, seed) for seed in (0, 1))
     maps = [run(session(method, net), x, [target]) for x, target in ((one, 0), (two, 0), (one, 1))]
     for name in ("attribution", "saliency_map"):
         assert (maps[0][name] != maps[2][name]).any()

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from parity import methods_cases
+from PIL import Image
 
 import onnxsal
 from onnxsal.methods import methods
@@ -148,3 +149,12 @@ def random_input(net: str, count: int, seed: int = 0) -> NDArray[np.generic]:
     if dtype.kind == "u":
         return rng.integers(0, 256, shape).astype(dtype)
     return rng.standard_normal(shape).astype(dtype)
+
+
+def typical_input(name: str, seed: int) -> np.ndarray:
+    """Return one sample of a kind the net was made for: a net trained on scenes finds no digit in noise."""
+    if name != "demo":
+        return random_input(name, 1, seed=seed)
+    with Image.open(DEMO.parent / "scenes" / f"scene-{2 * seed}.png") as scene:
+        pixels = np.asarray(scene.convert("RGB"), np.float32)
+    return ((pixels / 255 - 0.5) / 0.25).transpose(2, 0, 1)[None]

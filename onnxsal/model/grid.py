@@ -15,7 +15,7 @@ from onnxsal.graph.builder import Op
 from onnxsal.graph.shapes import Shape, Shapes
 from onnxsal.graph.types import FLOATS, Dim, dims
 from onnxsal.model.cells import Cells, read_cells
-from onnxsal.model.places import of_image
+from onnxsal.model.places import Place, of_image
 from onnxsal.model.walk import Walked, interpret
 
 CHANNELS, SIDE = 3, 224
@@ -133,6 +133,10 @@ class Grid:
         """Tell whether elements of `value` lie somewhere on the image."""
         return value in self._walked.places
 
+    def place(self, value: ir.Value) -> Place | None:
+        """Return where the elements of `value` lie (`places`), or None if nowhere."""
+        return self._walked.places.get(value)
+
     def carriers(self, node: ir.Node) -> list[ir.Value]:
         """Return the inputs of `node` whose cells are the cells of its outputs, rather than mixed there."""
         return self._walked.carriers.get(node, [])
@@ -145,7 +149,7 @@ class Grid:
         return self._layers[name]
 
     def _find(self, value: ir.Value) -> Layer | None:
-        place, shape = self._walked.places.get(value), self._shapes.shape(value)
+        place, shape = self.place(value), self._shapes.shape(value)
         if place is None or shape is None:
             return None
         # How many channels there are does not matter to the cells.
@@ -175,7 +179,9 @@ class Grid:
 
         Inference gives up on many a shape that is computed in the graph; the walk has found them.
         """
-        known, image = dims(value) or (None,) * len(shape), dims(self._image) or ()
+        known, image = dims(value) or (), dims(self._image) or ()
+        if len(known) != len(shape):  # unknown, or an output about which the file is wrong
+            known = (None,) * len(shape)
         fixed = all(isinstance(d, int) for d in image[1:])
         result = [n if fixed or isinstance(d, int) else d for d, n in zip(known, shape, strict=True)]
         if self._batch > 1:

@@ -12,7 +12,7 @@ from support.derivatives import Case, random_feeds
 
 from onnxsal.autodiff import vjp
 
-FAMILIES = ("elementwise", "activation", "reduce", "norm", "softmax", "linear", "einsum", "conv")
+FAMILIES = ("elementwise", "activation", "reduce", "norm", "softmax", "linear", "einsum", "conv", "attention")
 # Without float16 by ONNX's own definition; that of MeanVarianceNormalization mixes types there, and is not valid.
 NOT_IN_HALF = {"Celu", "Range", "MeanVarianceNormalization"}
 

@@ -15,25 +15,24 @@ Names of values stay, so that what the user calls a layer is still there.
 from collections.abc import Callable
 
 import onnx
-import onnx.shape_inference
 import onnx.version_converter
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from onnxsal.errors import ModelError, UnsupportedModel
+from onnxsal.errors import UnsupportedModel
 from onnxsal.graph.fold import fold_constants
 from onnxsal.graph.geometry import spell_out_geometry
 from onnxsal.graph.groups import LAST_OPSET_WITH_GROUP_SCALES, spell_group_scales
+from onnxsal.graph.inference import infer_shapes, is_big, type_as_its_tensor
 from onnxsal.graph.resampling import LAST_OPSET_WITHOUT_MODES, sample_as_before_modes
 from onnxsal.graph.sequences import part_sequences
 from onnxsal.graph.symbols import follow_symbols
-from onnxsal.graph.types import UNINFERRED, dims
+from onnxsal.graph.types import dims
 
 # CUDA has no ConvTranspose, MaxPool or GlobalAveragePool kernel at opset 22 (OperatorKernels.md), and the
 # browser's runtime is a release behind; 21 is the last that runs everywhere.
 OPSET = 21
 LATEST_OPSET = 28  # what ONNX Runtime 1.32 loads; it has no kernels yet for much of 27 and 28, which 21 has
-BIG = 1024  # bytes; larger initializers stay out of what passes through ONNX's C++ functions
 
 
 def canonicalise(model: ir.Model) -> ir.Model:
@@ -144,10 +143,10 @@ def through_proto(model: ir.Model, function: Callable[[onnx.ModelProto], onnx.Mo
     Protobufs end at 2 GB; weights come back as the very tensors they were.
     """
     graph = model.graph
-    weights = {n: v for n, v in graph.initializers.items() if v.const_value is not None and v.const_value.nbytes > BIG}
+    weights = {n: v for n, v in graph.initializers.items() if is_big(v)}
     inputs = list(graph.inputs)
     for name, value in weights.items():
-        _type_as_its_tensor(value)
+        type_as_its_tensor(value)
         del graph.initializers[name]
         if not value.is_graph_input():
             graph.inputs.append(value)
@@ -160,17 +159,11 @@ def through_proto(model: ir.Model, function: Callable[[onnx.ModelProto], onnx.Mo
     return result
 
 
-def _type_as_its_tensor(value: ir.Value) -> None:
-    if value.const_value is not None:
-        value.type = ir.TensorType(value.const_value.dtype)
-        value.shape = ir.Shape([d for d in value.const_value.shape if isinstance(d, int)])
-
-
 def _read_small_weights(graph: ir.Graph) -> None:
     """Bring small external tensors into memory: where their file lies does not survive a pass through protobuf."""
     for value in graph.initializers.values():
         tensor = value.const_value
-        if isinstance(tensor, ir.ExternalTensor) and tensor.nbytes <= BIG:
+        if isinstance(tensor, ir.ExternalTensor) and not is_big(value):
             value.const_value = ir.Tensor(tensor.numpy().copy(), dtype=tensor.dtype, name=tensor.name)
 
 
@@ -182,30 +175,6 @@ def _restore_weights(graph: ir.Graph, weights: dict[str, ir.Value], inputs: list
         if name not in inputs:
             graph.inputs.remove(value)
         graph.register_initializer(value)
-
-
-def infer_shapes(model: ir.Model) -> None:
-    """Write types and shapes onto all values, by ONNX's inference with data propagation."""
-
-    def infer(proto: onnx.ModelProto) -> onnx.ModelProto:
-        for node in proto.graph.node:
-            if node.op_type in UNINFERRED and node.domain == "":
-                node.CopyFrom(onnx.helper.make_node("Identity", node.input[:1], node.output, node.name))
-        try:
-            return onnx.shape_inference.infer_shapes(proto, check_type=True, data_prop=True)
-        except onnx.shape_inference.InferenceError as error:
-            raise ModelError(f"the model is not valid ONNX: {str(error).splitlines()[0]}") from error
-
-    # The copy with inferred shapes is read, then thrown away.
-    scratch = through_proto(model.clone(), infer)
-    known = {v.name: v for n in ir.traversal.RecursiveGraphIterator(scratch.graph) for v in n.outputs}
-    for node in ir.traversal.RecursiveGraphIterator(model.graph):
-        for value in node.outputs:
-            twin = known.get(value.name)
-            if twin is not None and twin.type is not None:
-                value.type, value.shape = twin.type, twin.shape
-    for value in model.graph.initializers.values():
-        _type_as_its_tensor(value)
 
 
 def _infer_again(model: ir.Model) -> None:

@@ -1,0 +1,131 @@
+"""Infer types and shapes of a whole model, by ONNX's own inference.
+
+ONNX reads protobufs, so it gets an outline of the graph: its nodes without their documentation, and of
+large weights only what they are called and how large they are. Only what it found is read back.
+"""
+
+from collections.abc import Iterator
+
+import onnx
+import onnx.shape_inference
+import onnx_ir as ir
+
+from onnxsal.errors import ModelError
+from onnxsal.graph.types import UNINFERRED
+
+BIG = 1024  # bytes; larger initializers stay out of what passes through ONNX's C++ functions
+
+
+def infer_shapes(model: ir.Model) -> None:
+    """Write types and shapes onto all values, by ONNX's inference with data propagation.
+
+    Raises:
+        ModelError: Types do not fit each other.
+    """
+    imports = [onnx.helper.make_opsetid(domain, version) for domain, version in model.opset_imports.items()]
+    proto = onnx.ModelProto(ir_version=max(model.ir_version or 4, 4), opset_import=imports)
+    _outline(model.graph, proto.graph, weights_as_inputs=True)
+    try:
+        found = onnx.shape_inference.infer_shapes(proto, check_type=True, data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        raise ModelError(f"the model is not valid ONNX: {str(error).splitlines()[0]}") from error
+    _read_back(model.graph, found.graph)
+    for value in model.graph.initializers.values():
+        type_as_its_tensor(value)
+
+
+def type_as_its_tensor(value: ir.Value) -> None:
+    """Give an initializer type and shape of what it holds."""
+    if value.const_value is not None:
+        value.type = ir.TensorType(value.const_value.dtype)
+        value.shape = ir.Shape([d for d in value.const_value.shape if isinstance(d, int)])
+
+
+def is_big(value: ir.Value) -> bool:
+    """Tell whether an initializer is too large to pass through protobufs."""
+    return value.const_value is not None and value.const_value.nbytes > BIG
+
+
+# ----- There -----
+
+
+def _outline(graph: ir.Graph, proto: onnx.GraphProto, *, weights_as_inputs: bool) -> None:
+    """Write a graph into a protobuf."""
+    proto.name = graph.name or "graph"
+    inputs = list(graph.inputs)
+    for value in graph.initializers.values():
+        if weights_as_inputs and is_big(value):
+            type_as_its_tensor(value)
+            inputs += [] if value.is_graph_input() else [value]
+        elif value.const_value is not None:
+            ir.serde.serialize_tensor_into(proto.initializer.add(), value.const_value)
+            proto.initializer[-1].name = str(value.name)
+    for value in inputs:
+        ir.serde.serialize_value_into(proto.input.add(), value)
+    for value in graph.outputs:
+        ir.serde.serialize_value_into(proto.output.add(), value)
+    outputs = set(graph.outputs)
+    for node in graph:
+        _outline_node(node, proto.node.add())
+        for value in node.outputs:
+            if value.type is not None and value.name and value not in outputs:
+                ir.serde.serialize_value_into(proto.value_info.add(), value)
+
+
+def _outline_node(node: ir.Node, proto: onnx.NodeProto) -> None:
+    if node.name:  # an empty one would show in messages
+        proto.name = node.name
+    proto.output.extend(str(v.name) for v in node.outputs)
+    if node.op_type in UNINFERRED and node.domain == "":
+        proto.op_type = "Identity"
+        proto.input.extend([_name(node.inputs[0])])
+        return
+    proto.op_type, proto.domain = node.op_type, node.domain
+    proto.input.extend(map(_name, node.inputs))
+    for attr in node.attributes.values():
+        if attr.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) and not attr.is_ref():
+            _outline_graphs(attr, proto.attribute.add())
+        else:
+            proto.attribute.append(ir.serde.serialize_attribute(attr))
+
+
+def _outline_graphs(attr: ir.Attr, proto: onnx.AttributeProto) -> None:
+    proto.name, proto.type = attr.name, int(attr.type)
+    for graph in _graphs(attr):
+        inner = proto.g if attr.type == ir.AttributeType.GRAPH else proto.graphs.add()
+        _outline(graph, inner, weights_as_inputs=False)
+
+
+def _name(value: ir.Value | None) -> str:
+    return "" if value is None else str(value.name)
+
+
+def _graphs(attr: ir.Attr) -> list[ir.Graph]:
+    return [attr.as_graph()] if attr.type == ir.AttributeType.GRAPH else list(attr.as_graphs())
+
+
+# ----- And back -----
+
+
+def _read_back(graph: ir.Graph, proto: onnx.GraphProto) -> None:
+    """Write what was found of each value onto it. The protobuf has the graph's nodes, in the same order."""
+    found = {info.name: info.type for info in (*proto.value_info, *proto.output)}
+    for node, twin in zip(graph, proto.node, strict=True):
+        for value in node.outputs:
+            if (kind := found.get(str(value.name))) is not None:
+                _keep(value, kind)
+        for inner, there in _bodies(node, twin):
+            _read_back(inner, there)
+
+
+def _bodies(node: ir.Node, twin: onnx.NodeProto) -> Iterator[tuple[ir.Graph, onnx.GraphProto]]:
+    there = {a.name: [a.g, *a.graphs] if a.HasField("g") else list(a.graphs) for a in twin.attribute}
+    for attr in node.attributes.values():
+        if attr.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) and not attr.is_ref():
+            yield from zip(_graphs(attr), there[attr.name], strict=True)
+
+
+def _keep(value: ir.Value, kind: onnx.TypeProto) -> None:
+    typed = ir.serde.deserialize_type_proto_for_type(kind)
+    if typed is not None:
+        value.type, value.shape = typed, ir.serde.deserialize_type_proto_for_shape(kind)

@@ -20,7 +20,6 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from onnxsal.errors import UnsupportedModel
-from onnxsal.graph.fold import fold_constants
 from onnxsal.graph.geometry import spell_out_geometry
 from onnxsal.graph.groups import LAST_OPSET_WITH_GROUP_SCALES, spell_group_scales
 from onnxsal.graph.inference import infer_shapes, is_big, type_as_its_tensor
@@ -58,10 +57,8 @@ def canonicalise(model: ir.Model) -> ir.Model:
     if before <= LAST_OPSET_WITHOUT_MODES:
         sample_as_before_modes(model.graph)
     infer_shapes(model)
-    follow_symbols(model)
-    while fold_constants(model) or part_sequences(model.graph):
+    while follow_symbols(model) or part_sequences(model.graph):
         infer_shapes(model)
-        follow_symbols(model)
     while spell_out_geometry(model.graph):
         _infer_again(model)
     return model

@@ -5,6 +5,8 @@ through a Cast of a constant would lose its rank.
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,18 +22,36 @@ RANDOM = frozenset(
 )
 
 
-def fold_constants(model: ir.Model) -> bool:
-    """Replace small nodes all of whose inputs are constant by initializers, in place; tell whether any was."""
-    folded = False
-    for node in list(model.graph):
-        arrays = _fold(node, model.opset_imports.get("", 0)) if _is_foldable(node) else None
-        if arrays is None:
-            continue
-        folded = True
-        for output, array in zip(node.outputs, arrays, strict=True):
-            _become_initializer(model.graph, node, output, array)
-        model.graph.remove(node)
-    return folded
+class Folder:
+    """Replaces small nodes all of whose inputs are constant by initializers."""
+
+    def __init__(self, model: ir.Model) -> None:
+        """Fold nodes of this model's main graph."""
+        self._graph = model.graph
+        self._opset = model.opset_imports.get("", 0)
+        self._computed: dict[Any, list[np.ndarray] | None] = {}
+
+    def fold(self, node: ir.Node) -> list[ir.Value]:
+        """Replace a node by initializers if it can be computed now, and return these."""
+        tensors = self._compute(node) if _is_foldable(node) else None
+        if tensors is None:
+            return []
+        made = [become_initializer(self._graph, v, t) for v, t in zip(node.outputs, tensors, strict=True)]
+        self._graph.remove(node, safe=True)
+        return made
+
+    def _compute(self, node: ir.Node) -> list[ir.TensorProtocol] | None:
+        """Return the node's outputs, or None where the reference evaluator cannot, or they are large."""
+        if node.op_type in ("Shape", "Size"):
+            return [_measure(node)]
+        arrays = [constant(v) for v in node.inputs]
+        contents = [None if a is None else (a.dtype, a.shape, a.tobytes()) for a in arrays]
+        # Exporters write the same arithmetic for every layer.
+        key = (node.op_type, repr(sorted(node.attributes.items())), len(node.outputs), *contents)
+        if key not in self._computed:
+            self._computed[key] = _evaluate(node, arrays, self._opset)
+        found = self._computed[key]
+        return None if found is None else [_tensor(a) for a in found]
 
 
 def _is_foldable(node: ir.Node) -> bool:
@@ -43,6 +63,9 @@ def _is_foldable(node: ir.Node) -> bool:
         return False
     if node.op_type in ("Shape", "Size"):
         return node.inputs[0] is not None and static_shape(node.inputs[0]) is not None
+    # A few numbers can say how large an array to fill.
+    if any((shape := static_shape(v)) is not None and math.prod(shape) > LARGEST for v in node.outputs):
+        return False
     inputs = [v for v in node.inputs if v is not None]
     return bool(inputs) and all(_is_small_constant(v) for v in inputs)
 
@@ -51,44 +74,49 @@ def _is_small_constant(value: ir.Value) -> bool:
     return value.const_value is not None and not value.is_graph_input() and int(value.const_value.size) <= LARGEST
 
 
-def _fold(node: ir.Node, opset: int) -> list[ir.TensorProtocol] | None:
-    """Return the node's outputs, or None where the reference evaluator cannot, or they are large."""
-    if node.op_type in ("Shape", "Size"):
-        shape = static_shape(node.inputs[0]) if node.inputs[0] is not None else None
-        assert shape is not None
-        if node.op_type == "Size":
-            return [ir.tensor(math.prod(shape), dtype=ir.DataType.INT64)]
-        end = node.attributes.get_int("end")
-        return [ir.tensor(list(shape[node.attributes.get_int("start", 0) : end]), dtype=ir.DataType.INT64)]
-    inputs = [v for v in node.inputs if v is not None]
+def _measure(node: ir.Node) -> ir.TensorProtocol:
+    """Return what Shape or Size says."""
+    shape = static_shape(node.inputs[0]) if node.inputs[0] is not None else None
+    assert shape is not None
+    if node.op_type == "Size":
+        return ir.tensor(math.prod(shape), dtype=ir.DataType.INT64)
+    end = node.attributes.get_int("end")
+    return ir.tensor(list(shape[node.attributes.get_int("start", 0) : end]), dtype=ir.DataType.INT64)
+
+
+def _evaluate(node: ir.Node, arrays: Sequence[np.ndarray | None], opset: int) -> list[np.ndarray] | None:
+    inputs = {str(v.name): a for v, a in zip(node.inputs, arrays, strict=True) if v is not None}
     proto = onnx.helper.make_model(
         onnx.helper.make_graph(
             [ir.serde.serialize_node(node)],
             "constant",
-            [onnx.helper.make_value_info(str(v.name), onnx.TypeProto()) for v in inputs],
+            [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in inputs],
             [onnx.helper.make_value_info(str(v.name), onnx.TypeProto()) for v in node.outputs],
         ),
         opset_imports=[onnx.helper.make_opsetid("", opset)],
     )
     try:
-        arrays = onnx.reference.ReferenceEvaluator(proto).run(None, {str(v.name): constant(v) for v in inputs})
+        outputs = onnx.reference.ReferenceEvaluator(proto).run(None, inputs)
     except Exception:  # whatever the evaluator lacks stays a node, which ONNX Runtime computes
         return None
-    found = [np.asarray(a) for a in arrays if hasattr(a, "dtype")]
+    found = [np.asarray(a) for a in outputs if hasattr(a, "dtype")]
     if len(found) < len(node.outputs) or any(a.size > LARGEST for a in found):
         return None
-    return [ir.tensor(a) for a in found]
+    return found
 
 
-def _become_initializer(graph: ir.Graph, node: ir.Node, output: ir.Value, tensor: ir.TensorProtocol) -> None:
-    name = output.name
-    made = ir.Value(
-        name=name,
-        const_value=tensor,
-        type=ir.TensorType(tensor.dtype),
-        shape=ir.Shape([d for d in tensor.shape if isinstance(d, int)]),
-    )
-    ir.convenience.replace_all_uses_with(output, made)
-    output.name = f"{name}_folded"
+def _tensor(array: np.ndarray) -> ir.TensorProtocol:
+    # What finds out what else it might be takes longer than most of these nodes.
+    return ir.Tensor(array) if array.dtype.kind in "biuf" else ir.tensor(array)
+
+
+def become_initializer(graph: ir.Graph, value: ir.Value, tensor: ir.TensorProtocol) -> ir.Value:
+    """Let the readers of a node's output read an initializer of its name instead, and return that."""
+    name = value.name
     tensor.name = name
+    shape = ir.Shape([d for d in tensor.shape if isinstance(d, int)])
+    made = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=shape)
+    value.name = f"{name}_computed"
+    ir.convenience.replace_all_uses_with(value, made)
     graph.register_initializer(made)
+    return made

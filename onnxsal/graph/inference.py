@@ -90,7 +90,7 @@ def _outline_node(node: ir.Node, proto: onnx.NodeProto) -> None:
 
 
 def _outline_graphs(attr: ir.Attr, proto: onnx.AttributeProto) -> None:
-    proto.name, proto.type = attr.name, int(attr.type)
+    proto.name, proto.type = attr.name, attr.type.value  # type: ignore[assignment]  # the stub wants its own enum
     for graph in _graphs(attr):
         inner = proto.g if attr.type == ir.AttributeType.GRAPH else proto.graphs.add()
         _outline(graph, inner, weights_as_inputs=False)

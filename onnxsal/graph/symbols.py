@@ -12,26 +12,32 @@ import onnx.shape_inference
 import onnx_ir as ir
 
 from onnxsal.graph.contents import Contents, factor, product, quotient
+from onnxsal.graph.fold import Folder, become_initializer
 from onnxsal.graph.types import UNINFERRED, Dim, dims, type_proto
 
 INTEGERS = frozenset({ir.DataType.INT64, ir.DataType.INT32})
 
 
-def follow_symbols(model: ir.Model) -> None:
+def follow_symbols(model: ir.Model) -> bool:
     """Give sizes that are surely the same one name, in place; a multiple of the batch is called `4*batch`.
 
     Integers that turn out to be known, such as the number of channels taken from a shape, become
-    initializers.
+    initializers, and so does what is computed of nothing but constants. Tell whether any did.
     """
     walk = _Walk(model)
-    for node in model.graph:
+    for node in list(model.graph):
         walk.visit(node)
     for node in model.graph:
         for value in node.outputs:
             walk.rename(value)
+    for node in model.graph:
+        walk.settle_content(node)
     for node in reversed(list(model.graph)):
-        _settle_content(model.graph, node, walk.contents)
         _drop_if_unread(model.graph, node)
+    for value in walk.made:
+        if value.dtype in INTEGERS and not value.uses():
+            del model.graph.initializers[str(value.name)]
+    return bool(walk.made)
 
 
 def _drop_if_unread(graph: ir.Graph, node: ir.Node) -> None:
@@ -48,9 +54,13 @@ class _Walk:
         names: What other names turned out to stand for.
         contents: What small integer values hold.
         changed: Values whose shape or content is now known better than ONNX's inference told.
+        made: The initializers that nodes became.
     """
 
     def __init__(self, model: ir.Model) -> None:
+        self.graph = model.graph
+        self.folder = Folder(model)
+        self.made: list[ir.Value] = []
         self.opset = model.opset_imports.get("", 0)
         self.given = {d for v in model.graph.inputs for d in dims(v) or () if isinstance(d, str)}
         self.names: dict[str, Dim] = {}
@@ -58,6 +68,9 @@ class _Walk:
         self.changed: set[ir.Value] = set()
 
     def visit(self, node: ir.Node) -> None:
+        if made := self.folder.fold(node):
+            self.became(made)
+            return
         for value in node.outputs:
             self.rename(value)
         if node.domain != "" or node.inputs[:1] == (None,):
@@ -67,8 +80,21 @@ class _Walk:
         if node.op_type in ("Reshape", "Expand", "ConstantOfShape"):
             self.shape_as_told(node)
         self.contents.add(node)
-        if self.contents.array(node.outputs[0]) is not None:
-            self.changed.add(node.outputs[0])
+        self.settle_content(node)
+
+    def settle_content(self, node: ir.Node) -> None:
+        """Replace a node's output by an initializer if what it holds is known."""
+        value = node.outputs[0]
+        if value.dtype not in INTEGERS or value.is_graph_output() or not value.uses():
+            return
+        array = self.contents.array(value)
+        if array is not None:
+            self.became([become_initializer(self.graph, value, ir.Tensor(array, dtype=value.dtype))])
+
+    def became(self, initializers: list[ir.Value]) -> None:
+        """Note what stands in place of a node's outputs now, so that their readers are looked at again."""
+        self.changed.update(initializers)
+        self.made += initializers
 
     def rename(self, value: ir.Value) -> None:
         """Write names found so far onto a value."""
@@ -170,17 +196,3 @@ def _broadcast_size(a: Dim, b: Dim) -> Dim:
     if b == 1 or (isinstance(b, int) and not isinstance(a, int)):
         return a if b == 1 else b
     return a if isinstance(a, int) else None
-
-
-def _settle_content(graph: ir.Graph, node: ir.Node, contents: Contents) -> None:
-    """Replace the output of a node by an initializer if it is known."""
-    value = node.outputs[0]
-    array = contents.array(value) if value.dtype in INTEGERS and not value.is_graph_output() else None
-    if array is None or not value.uses():
-        return
-    name = value.name
-    value.name = f"{name}_computed"
-    tensor = ir.tensor(array, dtype=value.dtype, name=name)
-    made = ir.Value(name=name, const_value=tensor, type=value.type, shape=ir.Shape(array.shape))
-    ir.convenience.replace_all_uses_with(value, made)
-    graph.register_initializer(made)

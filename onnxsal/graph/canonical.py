@@ -20,10 +20,16 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from onnxsal.errors import UnsupportedModel
+from onnxsal.graph.bounds import LAST_OPSET_WITH_BOUNDS_AS_ATTRIBUTES, has_untyped_bounds, type_bounds
+from onnxsal.graph.flattening import LAST_OPSET_THAT_FLATTENS, flatten_hardmax
 from onnxsal.graph.geometry import spell_out_geometry
 from onnxsal.graph.groups import LAST_OPSET_WITH_GROUP_SCALES, spell_group_scales
 from onnxsal.graph.inference import infer_shapes, is_big, type_as_its_tensor
-from onnxsal.graph.resampling import LAST_OPSET_WITHOUT_MODES, sample_as_before_modes
+from onnxsal.graph.resampling import (
+    LAST_OPSET_WITH_UPSAMPLE,
+    LAST_OPSET_WITHOUT_MODES,
+    sample_as_before_modes,
+)
 from onnxsal.graph.sequences import part_sequences
 from onnxsal.graph.symbols import follow_symbols
 from onnxsal.graph.types import dims
@@ -51,11 +57,16 @@ def canonicalise(model: ir.Model) -> ir.Model:
     before = opset_of(model)
     if before <= LAST_OPSET_WITH_GROUP_SCALES:
         spell_group_scales(model.graph)
+    if before <= LAST_OPSET_THAT_FLATTENS:
+        flatten_hardmax(model.graph)
     model = to_opset(model)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     _bypass_identity_on_initializers(model.graph)
     if before <= LAST_OPSET_WITHOUT_MODES:
-        sample_as_before_modes(model.graph)
+        sample_as_before_modes(model.graph, shrinks=before > LAST_OPSET_WITH_UPSAMPLE)
+    if before <= LAST_OPSET_WITH_BOUNDS_AS_ATTRIBUTES and has_untyped_bounds(model.graph):
+        infer_shapes(model, strict=False)
+        type_bounds(model.graph)
     infer_shapes(model)
     while follow_symbols(model) or part_sequences(model.graph):
         infer_shapes(model)

@@ -16,17 +16,17 @@ from onnxsal.graph.types import UNINFERRED
 BIG = 1024  # bytes; larger initializers stay out of what passes through ONNX's C++ functions
 
 
-def infer_shapes(model: ir.Model) -> None:
+def infer_shapes(model: ir.Model, *, strict: bool = True) -> None:
     """Write types and shapes onto all values, by ONNX's inference with data propagation.
 
     Raises:
-        ModelError: Types do not fit each other.
+        ModelError: Types do not fit each other; unless told not to be `strict`.
     """
     imports = [onnx.helper.make_opsetid(domain, version) for domain, version in model.opset_imports.items()]
     proto = onnx.ModelProto(ir_version=max(model.ir_version or 4, 4), opset_import=imports)
     _outline(model.graph, proto.graph, weights_as_inputs=True)
     try:
-        found = onnx.shape_inference.infer_shapes(proto, check_type=True, data_prop=True)
+        found = onnx.shape_inference.infer_shapes(proto, check_type=strict, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
         raise ModelError(f"the model is not valid ONNX: {str(error).splitlines()[0]}") from error
     _read_back(model.graph, found.graph)

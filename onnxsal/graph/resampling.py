@@ -4,36 +4,44 @@ ONNX's version converter leaves them to the defaults of opset 11, `half_pixel` a
 under which linear modes, and nearest ones at scales that are not whole, come out otherwise.
 """
 
+import numpy as np
 import onnx_ir as ir
 
-from onnxsal.errors import UnsupportedModel
+from onnxsal.graph.respelling import Respelling, nodes_of
 from onnxsal.graph.types import constant
 
 LAST_OPSET_WITHOUT_MODES = 10
+LAST_OPSET_WITH_UPSAMPLE = 9
 
 
-def sample_as_before_modes(graph: ir.Graph) -> None:
+def sample_as_before_modes(graph: ir.Graph, *, shrinks: bool) -> None:
     """Give each Resize, converted from opset 10 or before, the modes that ONNX Runtime gives it there.
 
-    Raises:
-        UnsupportedModel: A nearest-neighbour one enlarges one axis and shrinks another, for which there is no mode.
+    Args:
+        graph: What was converted.
+        shrinks: Whether scales may lie below 1: not those of Upsample, which Resize came after.
     """
-    for node in ir.traversal.RecursiveGraphIterator(graph):
-        if node.op_type == "Resize" and node.domain in ("", "ai.onnx"):
-            node.attributes["coordinate_transformation_mode"] = ir.AttrString(
-                "coordinate_transformation_mode", "asymmetric"
-            )
-            node.attributes["nearest_mode"] = ir.AttrString("nearest_mode", _nearest_mode(node))
+    for node in nodes_of(graph, "Resize"):
+        _set(node, "coordinate_transformation_mode", "asymmetric")
+        scales = constant(node.inputs[2])
+        if node.attributes.get_string("mode", "nearest") != "nearest" or not shrinks:
+            _set(node, "nearest_mode", "floor")
+        elif scales is None or ((scales < 1).any() and (scales > 1).any()):
+            _enlarge_then_shrink(graph, node)
+        else:
+            _set(node, "nearest_mode", "ceil" if (scales < 1).any() else "floor")
 
 
-def _nearest_mode(node: ir.Node) -> str:
-    """Return `ceil` where axes shrink, `floor` where they grow, or where only the run knows."""
-    scales = constant(node.inputs[2]) if len(node.inputs) > 2 else None
-    if scales is None or not (scales < 1).any():
-        return "floor"
-    if (scales > 1).any() and node.attributes.get_string("mode", "nearest") == "nearest":
-        raise UnsupportedModel(
-            f"node {node.name or node.outputs[0].name!r} resizes to the nearest entry by {scales.tolist()}, which "
-            f"enlarges one axis and shrinks another: opset 11 and later cannot say that; export the model at opset 11"
-        )
-    return "ceil"
+def _enlarge_then_shrink(graph: ir.Graph, node: ir.Node) -> None:
+    """Part a Resize in two: it took `floor` along axes that grow, and `ceil` along those that shrink."""
+    new, (x, roi, scales) = Respelling(graph, node), node.inputs[:3]
+    one = new.constant(np.ones(1, np.float32))
+    modes = {name: a.value for name, a in node.attributes.items()} | {"nearest_mode": "floor"}
+    larger = new.emit("Resize", [x, roi, new.emit("Max", [scales, one])], **modes)
+    node.replace_input_with(0, larger)
+    node.replace_input_with(2, new.emit("Min", [scales, one]))
+    _set(node, "nearest_mode", "ceil")
+
+
+def _set(node: ir.Node, name: str, value: str) -> None:
+    node.attributes[name] = ir.AttrString(name, value)

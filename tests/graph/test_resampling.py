@@ -6,7 +6,6 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
-from onnxsal.errors import UnsupportedModel
 from onnxsal.graph.canonical import canonicalise
 
 
@@ -15,11 +14,11 @@ def parsed(text, opset):
 
 
 def outputs(proto, x):
-    return ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    return run(proto.SerializeToString(), {"x": x})
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
-@pytest.mark.parametrize("scales", ["2,2", "1.6,2.7", "0.6,0.7", "1,0.5"])
+@pytest.mark.parametrize("scales", ["2,2", "1.6,2.7", "0.6,0.7", "1,0.5", "2.3,0.7"])
 @pytest.mark.parametrize(("opset", "op_type"), [(9, "Upsample"), (10, "Resize")])
 def test_resize_gives_what_it_gave_before_it_had_modes(mode, scales, opset, op_type, rng):
     if op_type == "Upsample" and "0" in scales:
@@ -31,7 +30,13 @@ def test_resize_gives_what_it_gave_before_it_had_modes(mode, scales, opset, op_t
     np.testing.assert_array_equal(outputs(converted, x), outputs(model, x))
 
 
-def test_resize_that_enlarges_and_shrinks_is_refused():
-    text = "(float[1,2,7,8] x) => (float[] y) <float[4] s = {1,1,2,0.7}> { y = Resize(x, s) }"
-    with pytest.raises(UnsupportedModel, match="'y' resizes to the nearest entry by"):
-        canonicalise(ir.from_proto(parsed(text, 10)))
+@pytest.mark.parametrize("scales", [(2, 2.5), (0.5, 0.7), (1.6, 0.6)])
+def test_resize_by_scales_that_only_the_run_knows_gives_what_it_gave(scales, rng):
+    model = parsed("(float[1,2,7,8] x, float[4] s) => (float[] y) { y = Resize(x, s) }", 10)
+    feeds = {"x": rng.standard_normal((1, 2, 7, 8)).astype(np.float32), "s": np.array([1, 1, *scales], np.float32)}
+    converted = ir.to_proto(canonicalise(ir.from_proto(model)))
+    np.testing.assert_array_equal(*(run(m.SerializeToString(), feeds) for m in (converted, model)))
+
+
+def run(model, feeds):
+    return ort.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, feeds)[0]

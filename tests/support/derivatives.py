@@ -27,7 +27,8 @@ class Case:
         feeds: Values for inputs, where random numbers of a standard normal will not do.
         runtimes: Where the gradient graph runs: `reference` in double, `ort` in float32.
         numeric: Where the forward pass for the differences runs. ORT in float32 only for what is
-            linear in its input (any step is exact then), where the reference evaluator is wrong.
+            linear in its input (any step is exact then), where the reference evaluator is wrong; or in
+            double, `ort double`, where it has such a kernel.
         step: Length of the difference, where the usual one will not do: the reference evaluator computes
             some functions in float32 whatever it is given.
         opset: The opset of the model.
@@ -90,7 +91,7 @@ def directional_derivatives(case: Case, rng: np.random.Generator) -> dict[str, t
     outputs = run(model, feeds, [output], case.numeric)[0]
     u = {n: rng.standard_normal(feeds[n].shape) for n in wrt}
     v = rng.standard_normal(outputs.shape)
-    step = case.step or (EPSILON if case.numeric == "reference" else 0.5)
+    step = case.step or (0.5 if case.numeric == "ort" else EPSILON)
     plus, minus = (
         run(model, feeds | {n: feeds[n] + s * step * u[n] for n in wrt}, [output], case.numeric)[0] for s in (1, -1)
     )
@@ -108,13 +109,15 @@ def directional_derivatives(case: Case, rng: np.random.Generator) -> dict[str, t
 
 
 def run(model: onnx.ModelProto, feeds: dict, names: list[str], runtime: str) -> list[np.ndarray]:
-    """Run in `reference` (double), or in `ort` (float32) whatever floats the feeds are in."""
+    """Run in `reference` or `ort double` (double), or in `ort` (float32), whatever floats the feeds are in."""
     if runtime == "reference":
         return onnx.reference.ReferenceEvaluator(model).run(names, feeds)
-    if any(i.type.tensor_type.elem_type == onnx.TensorProto.DOUBLE for i in model.graph.input):
+    single = runtime == "ort"
+    if single and any(i.type.tensor_type.elem_type == onnx.TensorProto.DOUBLE for i in model.graph.input):
         model = onnx.parser.parse_model(onnx.printer.to_text(model).replace("double", "float"))
     options = ort.SessionOptions()
     options.log_severity_level = 4
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    typed = {k: np.asarray(a, np.float32) if a.dtype.kind == "f" else a for k, a in feeds.items()}
+    dtype = np.float32 if single else np.float64
+    typed = {k: np.asarray(a, dtype) if a.dtype.kind == "f" else a for k, a in feeds.items()}
     return session.run(names, typed)

@@ -67,6 +67,7 @@ def canonicalise(model: ir.Model) -> ir.Model:
     if before <= LAST_OPSET_WITH_BOUNDS_AS_ATTRIBUTES and has_untyped_bounds(model.graph):
         infer_shapes(model, strict=False)
         type_bounds(model.graph)
+    _spell_onesided(model.graph)
     infer_shapes(model)
     while follow_symbols(model) or part_sequences(model.graph):
         infer_shapes(model)
@@ -222,6 +223,13 @@ def _name_unknown_dims(graph: ir.Graph) -> None:
         if value.is_graph_input():
             known = [f"{value.name}_dim_{i}" if d is None else d for i, d in enumerate(known)]
         value.shape = ir.Shape(known)
+
+
+def _spell_onesided(graph: ir.Graph) -> None:
+    """Give each STFT its `onesided`: ONNX's inference counts frequencies as if 0, not 1, were the default."""
+    for node in ir.traversal.RecursiveGraphIterator(graph):
+        if node.op_type == "STFT" and node.domain == "" and "onesided" not in node.attributes:
+            node.attributes["onesided"] = ir.AttrInt64("onesided", 1)
 
 
 def _bypass_identity_on_initializers(graph: ir.Graph) -> None:

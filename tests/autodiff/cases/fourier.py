@@ -81,6 +81,6 @@ CASES = [
         feeds={"s": np.int64(5)},
         runtimes=("ort",),
         numeric="ort double",
-        note="a step that the run knows",
+        note="a step that the run knows, onesided by default",
     ),
 ]

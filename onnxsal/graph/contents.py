@@ -4,7 +4,7 @@ A name times a number is written `4*batch`.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -101,6 +101,14 @@ def _numbers(function: Callable[[int, int], int]) -> Callable[[Dim, Dim], Dim]:
     return lambda a, b: function(a, b) if isinstance(a, int) and isinstance(b, int) else None
 
 
+def _of_any_number(function: Callable[[Iterable[int]], int]) -> Callable[..., Dim]:
+    return lambda *sizes: function(numbers) if len(numbers := _integers(sizes)) == len(sizes) else None
+
+
+def _integers(sizes: Iterable[Dim]) -> list[int]:
+    return [n for n in sizes if isinstance(n, int)]
+
+
 def _times(a: Dim, b: Dim) -> Dim:
     return product([a, b])
 
@@ -133,8 +141,8 @@ PICKS: dict[str, Callable[..., Content | None]] = {"Gather": _gather, "Slice": _
 EACH: dict[str, Callable[..., Dim]] = {
     "Add": _numbers(lambda a, b: a + b),
     "Sub": _numbers(lambda a, b: a - b),
-    "Max": _numbers(max),
-    "Min": _numbers(min),
+    "Max": _of_any_number(max),
+    "Min": _of_any_number(min),
     "Mul": _times,
     "Div": _divided,
     "Mod": _remainder,

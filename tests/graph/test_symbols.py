@@ -134,3 +134,10 @@ def test_computed_sizes_keep_the_model_true(rng):
     proto = ir.to_proto(canonical(text))
     (found,) = onnx.reference.ReferenceEvaluator(proto).run(None, {"x": x})
     np.testing.assert_array_equal(found, x.reshape(-1, 36))
+
+
+def test_largest_and_smallest_of_any_number_of_sizes_are_read():
+    text = """(float[batch,6,h] x) => (float[o,p] y) <int64[1] two = {2}, int64[1] nine = {9}, int64[1] axis = {1}> {
+        s = Shape<start=1,end=2>(x)  m = Max(s)  k = Min(m, two, nine)  t = Concat<axis=0>(k, nine)
+        a = ConstantOfShape(t)  y = Relu(a) }"""
+    assert shape(canonical(text), "y") == (2, 9)

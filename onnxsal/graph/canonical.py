@@ -7,7 +7,7 @@
 4. Convolutions and poolings say their geometry: `kernel_shape`, `strides`, `dilations`, `pads`, `group`.
 5. Types and shapes are inferred afresh; what the file claims about inner values is not believed. Sizes
    that are surely the same have one name, and arithmetic on shapes is done where its result is known.
-6. What SplitToSequence parts at constant places is a Split.
+6. What SplitToSequence parts at constant places is a Split; an If whose condition is known is its branch.
 
 Names of values stay, so that what the user calls a layer is still there.
 """
@@ -21,6 +21,7 @@ from onnx_ir.passes import common
 
 from onnxsal.errors import UnsupportedModel
 from onnxsal.graph.bounds import LAST_OPSET_WITH_BOUNDS_AS_ATTRIBUTES, has_untyped_bounds, type_bounds
+from onnxsal.graph.branches import take_known_branches
 from onnxsal.graph.flattening import LAST_OPSET_THAT_FLATTENS, flatten_hardmax
 from onnxsal.graph.geometry import spell_out_geometry
 from onnxsal.graph.groups import LAST_OPSET_WITH_GROUP_SCALES, spell_group_scales
@@ -69,7 +70,7 @@ def canonicalise(model: ir.Model) -> ir.Model:
         type_bounds(model.graph)
     _spell_onesided(model.graph)
     infer_shapes(model)
-    while follow_symbols(model) or part_sequences(model.graph):
+    while follow_symbols(model) or take_known_branches(model.graph) or part_sequences(model.graph):
         infer_shapes(model)
     while spell_out_geometry(model.graph):
         _infer_again(model)

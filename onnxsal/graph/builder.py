@@ -8,7 +8,7 @@ it belongs to, so that the graph can be read in a viewer.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -17,6 +17,8 @@ import onnx_ir as ir
 
 from onnxsal.errors import UnsupportedModel
 from onnxsal.graph.types import annotate, constant, dims, static_shape, type_proto
+
+T = TypeVar("T")
 
 # Integer constants up to this many elements (shapes, axes, pads) take part in shape inference.
 SMALL = 64
@@ -127,6 +129,22 @@ class Op:
         for value in node.outputs:
             if value.name in found:
                 annotate(value, found[value.name])
+
+    def adopt(self, node: ir.Node) -> None:
+        """Append a node of standard operators that was made elsewhere; names that are taken get a number."""
+        node.name = self.fresh(node.name or node.op_type)
+        for value in node.outputs:
+            value.name = self.fresh(value.name or node.name)
+        self.graph.append(node)
+        self._infer(onnx.defs.get_schema(node.op_type, self.opset, ""), node)
+
+    def once(self, make: Callable[["Op"], T]) -> T:
+        """Return `make(op)`, made once for this graph: what is found out about all of it."""
+        key = ("once", make)
+        if key not in self._memo:
+            self._memo[key] = make(self)
+        found: T = self._memo[key]
+        return found
 
     # ----- Constants -----
 

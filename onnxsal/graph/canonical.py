@@ -39,16 +39,19 @@ from onnxsal.graph.types import dims
 # browser's runtime is a release behind; 21 is the last that runs everywhere.
 OPSET = 21
 LATEST_OPSET = 28  # what ONNX Runtime 1.32 loads; it has no kernels yet for much of 27 and 28, which 21 has
+BLOCKED_LAYOUT = "com.microsoft.nchwc"
 
 
 def canonicalise(model: ir.Model) -> ir.Model:
     """Return a copy of `model` in canonical form. Weights are shared with the original, not copied.
 
     Raises:
-        UnsupportedModel: The opset is outside 7 to 28, or the model cannot be brought to opset 21.
+        UnsupportedModel: The opset is outside 7 to 28, the model cannot be brought to opset 21, or it is laid out
+            for one machine.
     """
     model = model.clone()
     _check_opset(model)
+    _check_layout(model.graph)
     _read_small_weights(model.graph)
     for graph in model.graphs():
         _forget_shapes(graph, model)
@@ -101,6 +104,18 @@ def _check_opset(model: ir.Model) -> None:
         raise UnsupportedModel(
             f"the model imports opset {version} of ai.onnx; onnxsal reads 7 to {LATEST_OPSET}: export it again at "
             f"one of these"
+        )
+
+
+def _check_layout(graph: ir.Graph) -> None:
+    """Refuse what ONNX Runtime has laid out for one machine's kernels."""
+    blocked = [n for n in graph if n.domain == BLOCKED_LAYOUT]
+    if blocked:
+        raise UnsupportedModel(
+            f"{len(blocked)} nodes are of {BLOCKED_LAYOUT}, such as {blocked[0].op_type} "
+            f"{blocked[0].name or blocked[0].outputs[0].name!r}: ONNX Runtime writes this layout, for one kind of "
+            f"machine, when it saves a model optimised at ENABLE_ALL; save it at ENABLE_BASIC, or explain the model "
+            f"it was made from"
         )
 
 

@@ -17,8 +17,10 @@ from onnxsal.graph.types import constant, static_shape
 
 # Elements of an input or output; folding is for shapes, axes and scales, not for weights.
 LARGEST = 4096
-RANDOM = frozenset(
+# Of a quantised operator ONNX Runtime looks for the DequantizeLinear of its bias.
+KEPT = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
+    | {"QuantizeLinear", "DequantizeLinear"}
 )
 
 
@@ -55,7 +57,7 @@ class Folder:
 
 
 def _is_foldable(node: ir.Node) -> bool:
-    if node.domain not in ("", "ai.onnx") or node.op_type in RANDOM or not all(v.name for v in node.outputs):
+    if node.domain not in ("", "ai.onnx") or node.op_type in KEPT or not all(v.name for v in node.outputs):
         return False
     if any(v.is_graph_output() for v in node.outputs):
         return False

@@ -30,7 +30,7 @@ def spell_out_geometry(graph: ir.Graph) -> bool:
     for node in ir.traversal.RecursiveGraphIterator(graph):
         if node.domain in ("", "ai.onnx") and node.op_type in WINDOWED:
             before = dict(node.attributes)
-            _spell_out(node)
+            spell_out(node)
             if dict(node.attributes) != before and _is_misjudged(node):
                 return True
     return False
@@ -42,7 +42,8 @@ def split_padding(total: Sequence[int], auto_pad: str) -> list[int]:
     return small + large if auto_pad == "SAME_UPPER" else large + small
 
 
-def _spell_out(node: ir.Node) -> None:
+def spell_out(node: ir.Node) -> None:
+    """Give one convolution or pooling its attributes in full, as far as they are known."""
     kernel = _kernel(node)
     n = len(kernel) if kernel is not None else _spatial_rank(node)
     if n is None:

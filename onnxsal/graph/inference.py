@@ -1,7 +1,8 @@
 """Infer types and shapes of a whole model, by ONNX's own inference.
 
 ONNX reads protobufs, so it gets an outline of the graph: its nodes without their documentation, and of
-large weights only what they are called and how large they are. Only what it found is read back.
+large weights only what they are called and how large they are. Operators that it does not know are
+written as what they compute. Only what it found is read back.
 """
 
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import onnx.shape_inference
 import onnx_ir as ir
 
 from onnxsal.errors import ModelError
+from onnxsal.graph.expansions import Expanded, expand
 from onnxsal.graph.types import UNINFERRED
 
 BIG = 1024  # bytes; larger initializers stay out of what passes through ONNX's C++ functions
@@ -66,7 +68,11 @@ def _outline(graph: ir.Graph, proto: onnx.GraphProto, *, weights_as_inputs: bool
         ir.serde.serialize_value_into(proto.output.add(), value)
     outputs = set(graph.outputs)
     for node in graph:
-        _outline_node(node, proto.node.add())
+        expanded = expand(node) if node.domain not in ("", "ai.onnx") else None
+        if expanded is None:
+            _outline_node(node, proto.node.add())
+        else:
+            _outline_expanded(node, expanded, proto)
         for value in node.outputs:
             if value.type is not None and value.name and value not in outputs:
                 ir.serde.serialize_value_into(proto.value_info.add(), value)
@@ -89,6 +95,18 @@ def _outline_node(node: ir.Node, proto: onnx.NodeProto) -> None:
             proto.attribute.append(ir.serde.serialize_attribute(attr))
 
 
+def _outline_expanded(node: ir.Node, expanded: Expanded, proto: onnx.GraphProto) -> None:
+    """Write an operator as what it computes, under the names of its own outputs."""
+    for weight in expanded.weights:
+        assert weight.const_value is not None
+        ir.serde.serialize_tensor_into(proto.initializer.add(), weight.const_value)
+    for made in expanded.nodes:
+        _outline_node(made, proto.node.add())
+    names = {v.name: w.name for v, w in zip(expanded.outputs, node.outputs, strict=True) if v is not None}
+    for made_proto in proto.node[len(proto.node) - len(expanded.nodes) :]:
+        made_proto.output[:] = [names.get(name) or name for name in made_proto.output]
+
+
 def _outline_graphs(attr: ir.Attr, proto: onnx.AttributeProto) -> None:
     proto.name, proto.type = attr.name, attr.type.value  # type: ignore[assignment]  # the stub wants its own enum
     for graph in _graphs(attr):
@@ -108,13 +126,15 @@ def _graphs(attr: ir.Attr) -> list[ir.Graph]:
 
 
 def _read_back(graph: ir.Graph, proto: onnx.GraphProto) -> None:
-    """Write what was found of each value onto it. The protobuf has the graph's nodes, in the same order."""
+    """Write what was found of each value onto it."""
     found = {info.name: info.type for info in (*proto.value_info, *proto.output)}
-    for node, twin in zip(graph, proto.node, strict=True):
+    nodes = {name: node for node in proto.node for name in node.output if name}
+    for node in graph:
         for value in node.outputs:
             if (kind := found.get(str(value.name))) is not None:
                 _keep(value, kind)
-        for inner, there in _bodies(node, twin):
+        twin = next((nodes[v.name] for v in node.outputs if v.name in nodes), None)
+        for inner, there in _bodies(node, twin) if twin is not None else ():
             _read_back(inner, there)
 
 

@@ -13,11 +13,11 @@ import onnx_ir as ir
 
 from onnxsal.autodiff.broadcast import unbroadcast
 from onnxsal.autodiff.node import NodeView, formal_name
+from onnxsal.autodiff.primal import Primal
 from onnxsal.autodiff.registry import ZERO, Cotangents, Rule, RuleBook
 from onnxsal.errors import MissingRule, UnsupportedModel
 from onnxsal.graph.builder import Op
 from onnxsal.graph.flow import read_values
-from onnxsal.graph.types import HALVES, is_float
 
 
 def differentiate(
@@ -71,41 +71,47 @@ class Path:
 
 def find_path(op: Op, of: Sequence[ir.Value], wrt: Iterable[ir.Value], rules: RuleBook) -> Path:
     """Find the nodes that a gradient of `of` with respect to `wrt` passes."""
-    ancestors = _ancestors(of)
+    primal = op.once(Primal)
+    ancestors = _ancestors(primal, of)
     active, nodes = set(wrt), []
     missing: list[tuple[ir.Node, str]] = []
-    for node in op.graph:
+    for node in primal.nodes():
         if node not in ancestors:
             continue
-        wanted = [
-            (formal, rules.lookup(node.domain, node.op_type, formal)) for formal in _active_inputs(op, node, active)
-        ]
+        wanted = [(formal, _rule(primal, node, formal, active, rules)) for formal in _active_inputs(op, node, active)]
         if all(rule is ZERO for _, rule in wanted):
             continue
         nodes.append(node)
         missing += [(node, formal) for formal, rule in wanted if rule is None]
-        active.update(v for v in node.outputs if is_float(v))
+        active.update(primal.carried(node))
     return Path(nodes, active, missing)
 
 
-def _ancestors(values: Sequence[ir.Value]) -> set[ir.Node]:
+def _rule(primal: Primal, node: ir.Node, formal: str, active: set[ir.Value], rules: RuleBook) -> Rule | None:
+    """Return the rule of an input; None if there is none for what stands there."""
+    rule = rules.lookup(node.domain, node.op_type, formal)
+    integers = [v for v in node.inputs if v is not None and v in active and not primal.differentiates(node, v)]
+    return None if integers and rule is not ZERO else rule
+
+
+def _ancestors(primal: Primal, values: Sequence[ir.Value]) -> set[ir.Node]:
     """Return the nodes of the main graph that `values` are computed from."""
     found: set[ir.Node] = set()
-    stack = [p for v in values if (p := v.producer()) is not None]
+    stack = [p for v in values if (p := primal.producer(v)) is not None]
     while stack:
         node = stack.pop()
         if node in found:
             continue
         found.add(node)
-        stack += [p for v in read_values(node) if (p := v.producer()) is not None]
+        stack += [p for v in read_values(node) if (p := primal.producer(v)) is not None]
     return found
 
 
 def _active_inputs(op: Op, node: ir.Node, active: set[ir.Value]) -> list[str]:
     """Return the formal names of the inputs that carry a gradient."""
-    schema = schema_of(op, node)
+    schema, carries = schema_of(op, node), op.once(Primal).carries
     formals = [
-        formal_name(schema, i) for i, v in enumerate(node.inputs) if v is not None and v in active and is_float(v)
+        formal_name(schema, i) for i, v in enumerate(node.inputs) if v is not None and v in active and carries(v)
     ]
     if any(v in active and v not in node.inputs for v in read_values(node)):
         formals.append("a value its subgraph reads")
@@ -126,6 +132,7 @@ class _Walk:
 
     def __init__(self, op: Op, rules: RuleBook, path: Path, keep_half: bool) -> None:
         self.op = op
+        self.primal = op.once(Primal)
         self.rules = rules
         self.active = path.active
         self.keep_half = keep_half
@@ -149,7 +156,7 @@ class _Walk:
 
     def visit(self, node: ir.Node) -> None:
         """Emit the cotangents of a node's active inputs."""
-        cotangents = [self.total(v) for v in node.outputs]
+        cotangents = [self.total(self.primal.original(v)) for v in node.outputs]
         if all(g is None for g in cotangents):
             return
         with self.op.scope(f"{self.rules.name}_{node.name or node.outputs[0].name}"):
@@ -189,8 +196,8 @@ class _Walk:
                 f"the type of {primal.name!r} is not known before the run, as behind operators that ONNX does not "
                 f"define: write types into the file (python -m onnxruntime.tools.symbolic_shape_infer)"
             )
-        g = unbroadcast(self.op, g, primal, node.op_type)
-        wanted = ir.DataType.FLOAT if primal.dtype in HALVES and not self.keep_half else primal.dtype
+        g = unbroadcast(self.op, g, self.primal.shaped_like(primal), node.op_type)
+        wanted = self.primal.gradient_type(primal, keep_half=self.keep_half)
         assert g.dtype == wanted, f"{node.op_type}: cotangent of {primal.name!r} is {g.dtype}, not {wanted}"
         if primal.shape is not None and not (g.is_graph_input() or g.is_initializer()):
             g.shape = primal.shape

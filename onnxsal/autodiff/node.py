@@ -8,7 +8,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from onnxsal.autodiff.primal import Primal
 from onnxsal.graph.builder import Op
+from onnxsal.graph.quantisation import Quantisation
 from onnxsal.graph.types import HALVES, constant, static_shape
 
 T = TypeVar("T")
@@ -18,7 +20,8 @@ class NodeView:
     """One primal node, read by formal names: `node.X`, `node.W`, `node.Y`, `node.attrs["strides"]`.
 
     Half-precision values come as float32 (a Cast stands in the graph, if a rule uses them): small
-    gradients vanish in float16. An optional input that is absent is None.
+    gradients vanish in float16. Integers that stand for real numbers come as these, in float32; `raw` has
+    them as they are. An optional input that is absent is None.
     """
 
     def __init__(
@@ -27,6 +30,7 @@ class NodeView:
         """See `node`, whose outputs have the given cotangents, through `op`."""
         self._op = op
         self._node = node
+        self._primal = op.once(Primal)
         self._cotangents = cotangents
         self._keep_half = keep_half
         self._made: dict[Any, Any] = {}
@@ -46,7 +50,7 @@ class NodeView:
     @property
     def name(self) -> str:
         """The node's name, or that of its first output."""
-        return self._node.name or self._node.outputs[0].name or ""
+        return self._primal.name(self._node)
 
     @cached_property
     def attrs(self) -> Mapping[str, Any]:
@@ -76,6 +80,21 @@ class NodeView:
     def const(self, formal: str) -> np.ndarray | None:
         """Return the array of a constant input, or None where it is absent or known at run time only."""
         return constant(self._find(formal))
+
+    def raw(self, formal: str) -> ir.Value | None:
+        """Return an input or output in its own type; None if it is absent."""
+        value = self._find(formal)
+        return None if value is None else self._primal.original(value)
+
+    def gradient_type(self, formal: str) -> ir.DataType | None:
+        """Return the type of an input's cotangent."""
+        value = self._find(formal)
+        return None if value is None else self._primal.gradient_type(value, keep_half=self._keep_half)
+
+    def quantisation(self, formal: str) -> Quantisation | None:
+        """Return how an input or output of integers stands for real numbers; None if it does not."""
+        value = self._find(formal)
+        return None if value is None else self._primal.quantisation(value)
 
     def shape(self, formal: str) -> tuple[int, ...] | None:
         """Return the shape of an input or output if all of it is known, else None."""
@@ -114,7 +133,10 @@ class NodeView:
 
     def _compute(self, value: ir.Value | None) -> ir.Value | None:
         """Return the value in the type that gradients are computed in."""
-        if value is None or self._keep_half or value.dtype not in HALVES:
+        if value is None:
+            return None
+        value = self._primal.read(value)
+        if self._keep_half or value.dtype not in HALVES:
             return value
         return self._op.cast(value, ir.DataType.FLOAT)
 

@@ -6,13 +6,13 @@ import onnx
 import onnx_ir as ir
 
 from onnxsal.autodiff.backward import differentiate
+from onnxsal.autodiff.primal import Primal
 from onnxsal.autodiff.registry import STANDARD, RuleBook
 from onnxsal.errors import LayerError, OnnxsalError
 from onnxsal.graph.builder import Op
 from onnxsal.graph.canonical import canonicalise, opset_of
 from onnxsal.graph.find import find_value
 from onnxsal.graph.prune import prune
-from onnxsal.graph.types import HALVES, is_float
 
 
 def vjp(
@@ -32,14 +32,15 @@ def vjp(
 
     Args:
         model: Any ONNX model; it is left as it is.
-        of: Names of float values: inputs, outputs or intermediate ones.
-        wrt: Names of float values.
+        of: Names of float values: inputs, outputs or intermediate ones. Quantised values have cotangents,
+            too: float32, with respect to the real numbers that they stand for.
+        wrt: Names of such values.
         rules: The rule book; `STANDARD` is the true derivative.
         keep_half: Compute the gradients of float16 and bfloat16 values in their own type. They are
             computed, and handed in and out, in float32 otherwise, since small ones vanish in float16.
 
     Raises:
-        LayerError: A name is not in the model, or is not a float value.
+        LayerError: A name is not in the model, or is neither a float value nor a quantised one.
         MissingRule: Operators on the way have no rule.
     """
     if isinstance(model, onnx.ModelProto):
@@ -47,11 +48,11 @@ def vjp(
     sources, targets = _names(of), _names(wrt)
     result = canonicalise(model)
     graph = result.graph
-    values = {name: _float_value(graph, name) for name in [*sources, *targets]}
     op = Op(graph, opset_of(result), result.ir_version)
+    values = {name: _value(op, name) for name in [*sources, *targets]}
     seeds: dict[ir.Value, ir.Value] = {}
     for name in sources:
-        seed = _cotangent_input(graph, values[name], name, keep_half)
+        seed = _cotangent_input(op, values[name], name, keep_half)
         # A value and its node are two names of one thing.
         seeds[values[name]] = op.Add(seeds[values[name]], seed) if values[name] in seeds else seed
     gradients = differentiate(op, seeds, [values[name] for name in targets], rules, keep_half=keep_half)
@@ -66,31 +67,34 @@ def _names(names: str | Sequence[str]) -> list[str]:
     return list(dict.fromkeys([names] if isinstance(names, str) else names))
 
 
-def _float_value(graph: ir.Graph, name: str) -> ir.Value:
-    value = find_value(graph, name)
-    if not is_float(value):
-        raise LayerError(f"{name!r} is of type {value.type}, which has no gradient: name a float value")
+def _value(op: Op, name: str) -> ir.Value:
+    value = find_value(op.graph, name)
+    if not op.once(Primal).carries(value):
+        raise LayerError(
+            f"{name!r} is of type {value.type}, which has no gradient: name a float value, or a quantised one"
+        )
     return value
 
 
-def _gradient_type(value: ir.Value, keep_half: bool) -> ir.DataType:
-    assert value.dtype is not None
-    return ir.DataType.FLOAT if value.dtype in HALVES and not keep_half else value.dtype
+def _gradient_type(op: Op, value: ir.Value, keep_half: bool) -> ir.DataType:
+    found = op.once(Primal).gradient_type(value, keep_half=keep_half)
+    assert found is not None
+    return found
 
 
-def _cotangent_input(graph: ir.Graph, value: ir.Value, name: str, keep_half: bool) -> ir.Value:
+def _cotangent_input(op: Op, value: ir.Value, name: str, keep_half: bool) -> ir.Value:
     name = f"cotangent_{name}"
-    _check_free(graph, name)
-    made = ir.Value(name=name, type=ir.TensorType(_gradient_type(value, keep_half)), shape=value.shape)
-    graph.inputs.append(made)
+    _check_free(op.graph, name)
+    made = ir.Value(name=name, type=ir.TensorType(_gradient_type(op, value, keep_half)), shape=value.shape)
+    op.graph.inputs.append(made)
     return made
 
 
 def _expose(op: Op, value: ir.Value, g: ir.Value | None, name: str, keep_half: bool) -> None:
     """Make a cotangent the graph output `name`."""
     _check_free(op.graph, name)
-    dtype = _gradient_type(value, keep_half)
-    zeros = op.Expand(op.const(0.0, dtype), op.shape(value)) if g is None else g
+    dtype = _gradient_type(op, value, keep_half)
+    zeros = op.Expand(op.const(0.0, dtype), op.shape(op.once(Primal).shaped_like(value))) if g is None else g
     # Its own node: one value may be the gradient of two, or a graph input.
     output = _identity(op, zeros, name)
     output.type, output.shape = ir.TensorType(dtype), value.shape

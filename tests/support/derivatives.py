@@ -11,6 +11,7 @@ import onnxruntime as ort
 from onnxsal.autodiff import vjp
 from onnxsal.autodiff.node import formal_name
 from onnxsal.graph.canonical import canonicalise, opset_of
+from onnxsal.graph.quantisation import quantisation_of
 from onnxsal.graph.types import is_float
 
 EPSILON = 1e-6
@@ -70,7 +71,7 @@ def exercised_rules(case: Case) -> set[tuple[str, str, str]]:
         touched = [i for i, v in enumerate(node.inputs) if v in active]
         found |= {(node.domain, node.op_type, formal_name(schema, i)) for i in touched}
         if touched:
-            active |= {v for v in node.outputs if is_float(v)}
+            active |= {v for v in node.outputs if is_float(v) or quantisation_of(v)}
     return found
 
 

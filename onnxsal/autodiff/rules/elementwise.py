@@ -1,6 +1,7 @@
 """Rules for arithmetic, one element at a time."""
 
 from onnxsal.autodiff.registry import declare_zero, vjp
+from onnxsal.autodiff.rules.quantise import in_steps
 
 # ----- Two operands -----
 
@@ -130,7 +131,9 @@ def where_y(op, node, g):
 @vjp("Cast", wrt="input")
 @vjp("CastLike", wrt="input")
 def cast(op, node, g):
-    return op.cast(g, node.input.dtype)
+    """Pass g on; where integers that stand for real numbers are read as what they are, in steps of these."""
+    g = op.cast(g, node.gradient_type("input"))
+    return g if node.quantisation("output") else in_steps(op, node, g, "input")
 
 
 declare_zero("CastLike", "target_type")

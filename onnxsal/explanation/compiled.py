@@ -5,7 +5,7 @@ import json
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 # Raised whenever what is built for the same method changes, so that old entries are not found.
-FORMAT = 5
+FORMAT = 6
 
 PROTOBUF_LIMIT = 2_000_000_000  # bytes
 
@@ -59,10 +59,25 @@ class Compiler:
             form: The form of the target.
             batched: Build it for any number of samples, for a model whose own batch is fixed.
         """
-        name = self._entry(method, form, batched)
-        if name not in self._ready:
-            self._ready[name] = self._open(name) or self._compile(name, method, form, batched)
-        return self._ready[name]
+        return self._kept([repr(method), repr(form), batched], lambda: self.build(method, form, batched=batched))
+
+    def masked(self, outputs: Sequence[str], *, batched: bool = False) -> CompiledExplainer:
+        """Return the model with a mask before its image (`methods.masked`).
+
+        Args:
+            outputs: Names of the outputs to keep.
+            batched: As for `explainer`.
+        """
+
+        def build() -> "ir.Model":
+            from onnxsal.methods.masked import build_masked
+
+            image, layout = self._network.card.image.name, self._network.card.card.layout or "NCHW"
+            model = build_masked(self._network.graph(batched=batched), image, layout, outputs)
+            model.metadata_props["onnxsal.explainer"] = "{}"
+            return model
+
+        return self._kept(["masked", list(outputs), batched], build)
 
     def build(self, method: Method, form: Form, *, batched: bool = False) -> "ir.Model":
         """Return the explainer graph itself, its facts in its metadata."""
@@ -74,10 +89,13 @@ class Compiler:
         explainer.model.metadata_props.update(describe(explainer, method, form, findings))
         return explainer.model
 
-    def _entry(self, method: Method, form: Form, batched: bool) -> str:
-        network = self._network
-        key = [FORMAT, _versions(), network.sha256, repr(method), repr(form), batched, network.reading_key]
-        return hashlib.sha256(json.dumps(key).encode()).hexdigest() + ".onnx"
+    def _kept(self, what: Sequence[object], build: Callable[[], "ir.Model"]) -> CompiledExplainer:
+        """Return the session of a graph, built if it is neither in memory nor on disk."""
+        key = [FORMAT, _versions(), self._network.sha256, self._network.reading_key, *what]
+        name = hashlib.sha256(json.dumps(key).encode()).hexdigest() + ".onnx"
+        if name not in self._ready:
+            self._ready[name] = self._open(name) or self._compile(name, build())
+        return self._ready[name]
 
     def _open(self, name: str) -> CompiledExplainer | None:
         path = self._cache.find(name)
@@ -89,8 +107,7 @@ class Compiler:
             self._cache.remove(name)
             return None
 
-    def _compile(self, name: str, method: Method, form: Form, batched: bool) -> CompiledExplainer:
-        model = self.build(method, form, batched=batched)
+    def _compile(self, name: str, model: "ir.Model") -> CompiledExplainer:
         small = weight_bytes(model) < PROTOBUF_LIMIT
         path = self._cache.add(name, lambda path: save_model(model, path)) if small else None
         if path is None:  # no cache, or the model is too large for it
@@ -107,9 +124,9 @@ class Compiler:
 
     def _session(self, path: Path) -> CompiledExplainer:
         session = Session(path, self._providers)
-        facts = json.loads(session.metadata.get("onnxsal.explainer", "{}"))
-        if "findings" not in facts:
-            raise ModelError("a compiled explainer without its facts")
+        if "onnxsal.explainer" not in session.metadata:
+            raise ModelError("a compiled graph without its facts")
+        facts = json.loads(session.metadata["onnxsal.explainer"])
         return CompiledExplainer(session, facts)
 
 

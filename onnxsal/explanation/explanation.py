@@ -60,6 +60,7 @@ class Explanation:
         provenance: `model`, `model_sha256`, versions, `provider`.
         photo: The picture explained, as it is drawn.
         name: Name of the picture, for files.
+        error: Standard error of `attribution`, where that was sampled; None elsewhere.
     """
 
     attribution: npt.NDArray[np.float32]
@@ -72,6 +73,7 @@ class Explanation:
     provenance: Mapping[str, str]
     photo: "Image.Image" = field(repr=False)
     name: str = "image"
+    error: npt.NDArray[np.float32] | None = field(default=None, repr=False)
 
     @property
     def title(self) -> str:
@@ -104,7 +106,7 @@ class Explanation:
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write the explanation; the name's ending says how.
 
-        `.png` is the overlay; `.npz` has `attribution`, `heatmap` and `facts` (JSON text); `.json` has the
+        `.png` is the overlay; `.npz` has `attribution`, `heatmap`, `facts` (JSON text), and `error` where there is one; `.json` has the
         facts and the heatmap as lists of rows.
 
         Raises:
@@ -123,7 +125,8 @@ class Explanation:
         if kind == "npz":
             buffer = io.BytesIO()
             facts = np.array(json.dumps(self.facts()))
-            np.savez_compressed(buffer, attribution=self.attribution, heatmap=self.heatmap, facts=facts)
+            error = {} if self.error is None else {"error": self.error}
+            np.savez_compressed(buffer, attribution=self.attribution, heatmap=self.heatmap, facts=facts, **error)
             return buffer.getvalue()
         rows = np.round(self.heatmap.astype(np.float64), 4).tolist()
         return json.dumps(self.facts() | {"heatmap": rows}).encode()

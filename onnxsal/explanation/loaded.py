@@ -1,6 +1,6 @@
 """A loaded model: what it predicts, why, and the explanation as a graph of its own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,10 @@ from onnxsal.explanation.explanation import Explanation, Prediction
 from onnxsal.explanation.inputs import Sample, read_other_inputs, read_samples
 from onnxsal.explanation.runs import ExplainerRun, by_size, feeds_of
 from onnxsal.explanation.scores import class_scores, to_predictions
+from onnxsal.explanation.subject import LoopOptions, Sessions
 from onnxsal.methods import find_method, make_method
 from onnxsal.methods.registry import Method
+from onnxsal.methods.subject import SampledMethod
 from onnxsal.model.card import ResolvedCard, plain
 from onnxsal.model.network import Network
 from onnxsal.session import Cache, Session, resolve_providers, runtime_version
@@ -114,6 +116,7 @@ class Model:
         *,
         inputs: Mapping[str, Any] | None = None,
         batch_size: int = BATCH_SIZE,
+        loop: LoopOptions | None = None,
         **settings: Any,
     ) -> Any:
         """Return why the model gives the target its score: an `Explanation`, or a list of them.
@@ -128,7 +131,8 @@ class Model:
                 `layer:NAME,channel=17[,at=ROW,COLUMN]`.
             layer: The layer, for methods that take one: an ONNX value or node name.
             inputs: The inputs beside the image, by name: arrays or .npy files.
-            batch_size: Images at a time.
+            batch_size: Images at a time; of methods that run the model many times, runs at a time.
+            loop: How such methods are run: workers, early end, checkpoint, progress.
             **settings: The method's own settings.
 
         Raises:
@@ -139,6 +143,9 @@ class Model:
         targets = self.read_target(target)
         samples, single = read_samples(image, self.card)
         others = self._other_inputs(inputs, samples)
+        if isinstance(made, SampledMethod):
+            flat = self._explain_sampled(samples, targets, others, method, made, batch_size, loop or LoopOptions())
+            return flat[0] if single and len(flat) == 1 else flat
         batched = len(samples) > 1 and self._can_batch
         explainer = self._compiler.explainer(made, targets[0].form, batched=batched)
         check_range(targets, explainer.facts["findings"].get("classes"), explainer.facts.get("channels"))
@@ -239,6 +246,48 @@ class Model:
                 )
             )
         return explanations
+
+    def _explain_sampled(
+        self,
+        samples: Sequence[Sample],
+        targets: Sequence[Target],
+        others: Mapping[str, Array],
+        name: str,
+        method: SampledMethod,
+        batch_size: int,
+        options: LoopOptions,
+    ) -> list[Explanation]:
+        found = []
+        for i, sample in enumerate(samples):
+            own = {k: a if a.ndim == 0 or a.shape[0] == 1 else a[i : i + 1] for k, a in others.items()}
+            *_, last = self._improve(sample, targets, own, name, method, batch_size, options)
+            found += last
+        return found
+
+    def _improve(
+        self,
+        sample: Sample,
+        targets: Sequence[Target],
+        others: Mapping[str, Array],
+        name: str,
+        method: SampledMethod,
+        batch_size: int,
+        options: LoopOptions,
+    ) -> Iterator[list[Explanation]]:
+        """Yield the explanations of one image, better ones each time."""
+        from onnxsal.explanation.sampled import explain_sampled
+
+        image = self.card.image
+        batched = image.dim(0) is not None and self._can_batch
+        plain = self._plain_session
+        sessions = Sessions(
+            self._compiler, plain, self.card.card, self._head, image.name, others, batched, batch_size
+        )
+        nothing = np.zeros((0, 0), np.float32)
+        frame = Explanation(
+            nothing, nothing, Target(), np.nan, name, vars(method), (), self._provenance(plain), sample.photo, sample.name
+        )
+        yield from explain_sampled(sessions, sample, targets, method, frame, options)
 
     def _provenance(self, session: Session) -> dict[str, str]:
         from onnxsal import __version__

@@ -62,7 +62,7 @@ def preprocess(
     photo = (image.height, image.width)
     placement = place(photo, _input_size(card, size, shape, photo), card)
     pixels = _paint(image, placement, card)
-    x = _as_type(_normalise(pixels, card), dtype)
+    x = _as_type(normalise(pixels, card), dtype)
     x = x.transpose(2, 0, 1) if card.layout == "NCHW" else x
     _check_shape(x.shape, shape, card)
     return Preprocessed(np.ascontiguousarray(x[None]), placement)
@@ -209,7 +209,8 @@ def _numbers(card: "Card") -> tuple[np.float32, npt.NDArray[np.float32], npt.NDA
     return divisor, np.array(card.mean or (0,), np.float32), np.array(card.std or (1,), np.float32)
 
 
-def _normalise(pixels: npt.NDArray[np.uint8 | np.float32], card: "Card") -> npt.NDArray[np.uint8 | np.float32]:
+def normalise(pixels: npt.NDArray[Any], card: "Card") -> npt.NDArray[Any]:
+    """Return pixels (H, W, C) in 0..255 as the model's input has them."""
     divisor, mean, std = _numbers(card)
     if divisor == 1 and not mean.any() and (std == 1).all():
         return pixels

@@ -5,8 +5,22 @@
 from onnxsal.methods import gradient
 from onnxsal.methods import modified
 from onnxsal.methods import cam
+from onnxsal.methods import noise
+from onnxsal.methods import path
+from onnxsal.methods import masking
 
 # isort: on
 from onnxsal.methods.registry import MethodInfo, find_method, make_method, methods
 
-__all__ = ["MethodInfo", "cam", "find_method", "gradient", "make_method", "methods", "modified"]
+__all__ = [
+    "MethodInfo",
+    "cam",
+    "find_method",
+    "gradient",
+    "make_method",
+    "masking",
+    "methods",
+    "modified",
+    "noise",
+    "path",
+]

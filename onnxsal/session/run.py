@@ -80,6 +80,10 @@ class Session:
         parts = [self._chunk(feeds, names, start, step, count, fixed) for start in range(0, count, step)]
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
+    def run_whole(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
+        """Run once on exactly these arrays: inputs need not agree on how many samples there are."""
+        return self._run_once(feeds, list(outputs if outputs is not None else self.outputs), 1)
+
     def _fixed_batch(self) -> int | None:
         """Return the number of samples that the graph is fixed to, if it is."""
         sizes = {shape[0] for shape in self.inputs.values() if len(shape) >= 2 and isinstance(shape[0], int)}

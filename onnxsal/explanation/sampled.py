@@ -1,0 +1,100 @@
+"""Explain by many runs: one image and its targets through a loop, to explanations that get better as it goes on."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxsal.errors import OnnxsalError
+from onnxsal.explanation.explanation import Explanation
+from onnxsal.explanation.inputs import Sample
+from onnxsal.explanation.scores import class_scores, to_predictions
+from onnxsal.explanation.subject import LoopOptions, ModelSubject, Sessions
+from onnxsal.maps import enlarge, reduce_channels, scale_to_unit
+from onnxsal.methods.subject import Sampled, SampledMethod
+from onnxsal.targets import TOP, Target, check_range
+
+Array = npt.NDArray[Any]
+
+
+def explain_sampled(
+    model: Sessions,
+    sample: Sample,
+    targets: Sequence[Target],
+    method: SampledMethod,
+    frame: Explanation,
+    options: LoopOptions,
+) -> Iterator[list[Explanation]]:
+    """Yield the explanations of all targets, better ones each time; the last are final.
+
+    Args:
+        model: The model's sessions.
+        sample: The image.
+        targets: What is explained.
+        method: The method.
+        frame: What all explanations have in common: `photo`, `name`, `method`, `settings`, `provenance`.
+        options: How the loop is run.
+    """
+    frame, targets = _settle(model, sample, targets, frame)
+    job = [frame.provenance, repr(method_without_count(method))]
+    subject = ModelSubject(model, sample, targets, job, options)
+    scores = subject.scores(sample.x, probability=False)[0] if frame.predictions else np.full(len(targets), np.nan)
+    for maps in method.attribute(subject):
+        yield [
+            _explanation(sampled, subject, method, replace(frame, target=target, score=float(score)), sample)
+            for sampled, target, score in zip(maps, targets, scores, strict=True)
+        ]
+
+
+def method_without_count(method: Any) -> Any:
+    """Return a method with the settings that a loop may change on the way set to nothing."""
+    return replace(method, **{name: 1 for name in ("samples", "batch_size") if hasattr(method, name)})
+
+
+def _settle(
+    model: Sessions, sample: Sample, targets: Sequence[Target], frame: Explanation
+) -> tuple[Explanation, list[Target]]:
+    """Return the predictions for the image as it is, and the targets with their class: the same in every run."""
+    output = model.head.get("class_output")
+    if output is None or any(t.form.kind == "neuron" for t in targets):
+        return frame, list(targets)
+    check_range(targets, model.head.get("classes"))
+    results = model.plain.run({model.image: sample.x} | dict(model.others), [str(output)])
+    scores, probabilities = class_scores(results[str(output)], model.head)
+    order = np.argsort(-scores[0], kind="stable")
+    settled = []
+    for target in targets:
+        index = int(order[(target.rank or 1) - 1]) if target.index == TOP else target.index
+        settled.append(target.resolved(index, model.card.label_of(index)))
+    return replace(frame, predictions=to_predictions(scores[0], probabilities[0], 5, model.card)), settled
+
+
+def _explanation(
+    sampled: Sampled, subject: ModelSubject, method: SampledMethod, frame: Explanation, sample: Sample
+) -> Explanation:
+    if not np.isfinite(sampled.attribution).all():
+        raise OnnxsalError(
+            f"{frame.method} of {sample.name} has values that are not finite: the model itself overflows on this image"
+        )
+    error = sampled.error
+    return replace(
+        frame,
+        attribution=sampled.attribution,
+        heatmap=sample.placement.to_photo(_heat(sampled, subject, method)),
+        settings={**frame.settings, "samples": sampled.samples} if "samples" in frame.settings else frame.settings,
+        error=None if error is None or not np.isfinite(error).all() else error,
+    )
+
+
+def _heat(sampled: Sampled, subject: ModelSubject, method: SampledMethod) -> npt.NDArray[np.float32]:
+    """Return (H, W) in [0, 1]: what lies above zero, at the resolution of the model's input."""
+    attribution = sampled.attribution
+    if attribution.ndim == 3:
+        axis = 0 if subject.layout == "NCHW" else 2
+        how = getattr(method, "channels", "max_abs")
+        attribution = np.abs(reduce_channels(attribution, how, axis=axis))
+    heat = np.maximum(attribution - np.float32(sampled.zero), 0)
+    height, width = subject.size
+    return scale_to_unit(heat if heat.shape == subject.size else enlarge(heat, (height, width)))

@@ -1,0 +1,187 @@
+"""One image and its targets, as loops of many runs see them."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxsal.errors import MethodError
+from onnxsal.explanation.compiled import Compiler
+from onnxsal.explanation.inputs import Sample
+from onnxsal.explanation.scores import class_scores
+from onnxsal.methods.registry import Method
+from onnxsal.model.card import Card
+from onnxsal.sampling.masks import Draws, MaskSpace
+from onnxsal.sampling.scheduler import Schedule, Status, sweep
+from onnxsal.sampling.tallies import Checkpoint, Floats
+from onnxsal.session import Session
+from onnxsal.targets import Target
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Sessions:
+    """A model, ready to be run in any of the ways that loops need.
+
+    Attributes:
+        compiler: Makes explainers, and the model with masks.
+        plain: The model as it is.
+        card: Its card.
+        head: What was found about its classes.
+        image: Name of its image input.
+        others: Its other inputs.
+        batched: Whether its batch, fixed in the file, has to be made free, and can be.
+        batch_size: Samples in a run, unless a method says otherwise.
+    """
+
+    compiler: Compiler
+    plain: Session
+    card: Card
+    head: Mapping[str, Any]
+    image: str
+    others: Mapping[str, Array]
+    batched: bool
+    batch_size: int
+
+    @property
+    def single(self) -> bool:
+        """Whether a run takes one sample only."""
+        return not self.batched and isinstance(self.plain.inputs[self.image][0], int)
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """How the user wants loops to be run.
+
+    Attributes:
+        workers: Runs at a time.
+        tolerance: End once the relative standard error is below; None never does.
+        checkpoint: File to write a loop down in, and to go on from.
+        progress: Told after every run.
+    """
+
+    workers: int = 1
+    tolerance: float | None = None
+    checkpoint: Path | None = None
+    progress: Callable[[Status], None] | None = None
+
+
+class ModelSubject:
+    """One image, its targets, and the sessions that answer about them; see `methods.subject.Subject`."""
+
+    def __init__(
+        self, model: Sessions, sample: Sample, targets: Sequence[Target], job: Sequence[object], options: LoopOptions
+    ) -> None:
+        """See one sample.
+
+        Args:
+            model: The sessions that answer.
+            sample: The image.
+            targets: What is explained of it; their classes are settled.
+            job: What else identifies the loop, for its checkpoint.
+            options: How loops are run.
+        """
+        self._model, self._targets, self._job, self._options = model, targets, list(job), options
+        self.x = sample.x
+        self.layout = model.card.layout or "NCHW"
+        self.size = (self.x.shape[2], self.x.shape[3]) if self.layout == "NCHW" else self.x.shape[1:3]
+        self.content = sample.placement.content
+        self.targets = len(targets)
+
+    # ----- White-box -----
+
+    def attributions(self, base: Method, target: int) -> Callable[[Array], Array]:
+        """Return what maps model inputs (n, ...) to their attributions under a white-box method."""
+        aim = self._targets[target]
+        session = self._model.compiler.explainer(base, aim.form, batched=self._model.batched).session
+
+        def run(x: Array) -> Array:
+            feeds = {self._model.image: x, "target": np.full(len(x), aim.index, np.int64)} | self._model.others
+            if aim.minus is not None:
+                feeds["target_minus"] = np.full(len(x), aim.minus, np.int64)
+            return session.run(feeds, ["attribution"])["attribution"]
+
+        return run
+
+    # ----- Black-box -----
+
+    def masked_scores(self, space: MaskSpace, fill: Array, *, probability: bool) -> Callable[[Draws], Floats]:
+        """Return what maps n masks to the scores of the image under them, (n, T)."""
+        output = self._class_output()
+        session = self._model.compiler.masked([output], batched=self._model.batched).session
+        fixed = {
+            self._model.image: self.x,
+            "mask_rows": space.rows,
+            "mask_columns": space.columns,
+            "mask_outside": space.outside,
+            "mask_fill": fill,
+        }
+
+        def run(draws: Draws) -> Floats:
+            feeds = fixed | {"mask_cells": draws.cells, "mask_y": draws.y, "mask_x": draws.x}
+            found = session.run_whole(feeds | self._repeated(len(draws)), [output])
+            return self._pick(found[output], probability)
+
+        return run
+
+    def scores(self, x: Array, *, probability: bool) -> Floats:
+        """Return the scores (n, T) of model inputs (n, ...)."""
+        output = self._class_output()
+        feeds = {self._model.image: x} | self._model.others
+        found = self._model.plain.run(feeds, [output], batch_size=self._model.batch_size)
+        return self._pick(found[output], probability)
+
+    def _class_output(self) -> str:
+        if any(t.form.kind == "neuron" for t in self._targets):
+            raise MethodError("a neuron is explained by white-box methods only, such as gradient or smoothgrad")
+        if self._model.head.get("class_output") is None:
+            raise MethodError(f"the model predicts no classes: {self._model.head.get('reason')}")
+        return str(self._model.head["class_output"])
+
+    def _repeated(self, count: int) -> dict[str, Array]:
+        return {k: np.repeat(a, count, axis=0) if a.ndim else a for k, a in self._model.others.items()}
+
+    def _pick(self, output: Array, probability: bool) -> Floats:
+        """Return the targets' columns of a class output: (n, T)."""
+        scores, probabilities = class_scores(output, self._model.head)
+        columns = []
+        for target in self._targets:
+            table = probabilities if probability or target.form.kind == "probability" else scores
+            column = table[:, target.index]
+            columns.append(column if target.minus is None else column - table[:, target.minus])
+        return np.stack(columns, axis=1).astype(np.float32)
+
+    # ----- What hides -----
+
+    def fill(self, name: str) -> Floats:
+        """Return what stands for "nothing there", float32, of the shape of `x` or broadcast to it."""
+        from onnxsal.explanation.fills import make_fill
+
+        return make_fill(name, self.x, self._model.card)
+
+    # ----- The loop -----
+
+    def loop(
+        self, answer: Callable[[int, int], object], tally: Any, samples: int, batch_size: int | None
+    ) -> Iterator[Status]:
+        """Run a loop, as the user asked for it to be run."""
+        options = self._options
+        size = 1 if self._model.single else batch_size or self._model.batch_size
+        schedule = Schedule(samples, size, options.workers, options.tolerance)
+        return sweep(answer, tally, schedule, options.progress)
+
+    def checkpoint(self, part: str = "") -> Checkpoint | None:
+        """Return where the loop is written down, if anywhere."""
+        path = self._options.checkpoint
+        if path is None:
+            return None
+        image = hashlib.sha256(self.x.tobytes()).hexdigest()
+        targets = [repr(t) for t in self._targets]
+        job = hashlib.sha256(json.dumps([*self._job, image, targets, part]).encode()).hexdigest()
+        return Checkpoint(path if not part else path.with_name(f"{path.stem}.{part}{path.suffix}"), job)

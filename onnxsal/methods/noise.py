@@ -1,0 +1,92 @@
+"""Averages over noisy copies of the image."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxsal.methods.registry import find_method, make_method, method
+from onnxsal.methods.subject import Sampled
+from onnxsal.sampling.streams import Purpose, normals
+from onnxsal.sampling.tallies import Moments
+
+if TYPE_CHECKING:
+    from onnxsal.methods.subject import Subject
+
+Array = npt.NDArray[Any]
+
+
+@method("smoothgrad")
+@dataclass(frozen=True)
+class SmoothGrad:
+    """Another method, averaged over noisy copies of the image: what does not depend on the last bit of it.
+
+    Source: Smilkov et al. 2017, arXiv:1706.03825, section 3. The noise is normal, its deviation a fraction of the
+    image's range of values. Maps are averaged with their sign, unless `absolute`.
+
+    Attributes:
+        base: The method that is averaged, any that is one run: gradient, grad-x-input, guided-backprop, grad-cam, ...
+        noise: Standard deviation of the noise, as a fraction of the largest less the smallest value of the model input.
+        samples: Noisy copies.
+        variant: `mean`; `squared`, the mean of squares (Hooker et al. 2018, arXiv:1806.10758); `variance`, the
+            variance (Adebayo et al. 2018, arXiv:1810.03307).
+        absolute: Take magnitudes before averaging.
+        scale: What `noise` is a fraction of: the image's own `range`, or 1 (`unit`).
+        layer: The layer of the base method, if it takes one.
+        seed: Of the noise.
+        batch_size: Copies in a run; None fits it to the memory.
+    """
+
+    base: str = "gradient"
+    noise: float = 0.15
+    samples: int = 50
+    variant: Literal["mean", "squared", "variance"] = "mean"
+    absolute: bool = False
+    scale: Literal["range", "unit"] = "range"
+    layer: str | None = None
+    seed: int = 0
+    batch_size: int | None = None
+
+    @property
+    def channels(self) -> str:
+        """How a pixel's channels are put together, as the base method does it."""
+        return "sum" if hasattr(find_method(self.base).kind, "reduce") else "max_abs"
+
+    def attribute(self, subject: "Subject") -> Iterator[Sequence[Sampled]]:
+        """Yield the averages of all targets."""
+        base = make_method(self.base, {"layer": self.layer} if self.layer else {})
+        deviation = np.float32(self.noise * (np.ptp(subject.x.astype(np.float32)) if self.scale == "range" else 1))
+        found: list[Sampled] = []
+        for target in range(subject.targets):
+            run = subject.attributions(base, target)
+
+            def answer(start: int, stop: int, run: Any = run) -> Array:
+                noisy = [self._copy(subject.x, deviation, i) for i in range(start, stop)]
+                attributions: Array = run(np.concatenate(noisy))
+                return np.abs(attributions) if self.absolute else attributions
+
+            moments = Moments(subject.checkpoint(f"target {target}"))
+            for _ in subject.loop(answer, moments, self.samples, self.batch_size):
+                if subject.targets == 1:
+                    yield [self._result(moments)]
+            found.append(self._result(moments))
+        yield found
+
+    def _copy(self, x: Array, deviation: np.float32, index: int) -> Array:
+        noisy = x.astype(np.float32) + deviation * normals(self.seed, Purpose.NOISE, index, x.shape)
+        return as_input(noisy, x.dtype)
+
+    def _result(self, moments: Moments) -> Sampled:
+        mean = {"mean": moments.mean, "squared": moments.mean_square, "variance": moments.variance}[self.variant]
+        error = moments.error.astype(np.float32) if self.variant == "mean" else None
+        return Sampled(mean.astype(np.float32), error, 0.0, moments.done)
+
+
+def as_input(values: Array, dtype: "np.dtype[Any]") -> Array:
+    """Return values in the type of the model's input; whole numbers are rounded, and cut at what the type holds."""
+    if dtype.kind == "f":
+        return values.astype(dtype)
+    limits = np.iinfo(dtype)
+    return np.clip(np.rint(values), limits.min, limits.max).astype(dtype)

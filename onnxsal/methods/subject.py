@@ -1,0 +1,84 @@
+"""What a loop may ask of a model and one image."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxsal.methods.registry import Method
+from onnxsal.sampling.masks import Draws, MaskSpace
+from onnxsal.sampling.scheduler import Status
+from onnxsal.sampling.tallies import Checkpoint
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Sampled:
+    """One target's map, from a loop.
+
+    Attributes:
+        attribution: Signed, (H, W) or in the shape of the model's input without its batch.
+        error: Standard error of `attribution`; None where nothing was drawn at random.
+        zero: What of `attribution` stands for "makes no difference"; heat is what lies above.
+        samples: How many runs it took.
+    """
+
+    attribution: Floats
+    error: Floats | None
+    zero: float
+    samples: int
+
+
+class Subject(Protocol):
+    """One image, its targets, and the model that is asked about them.
+
+    Attributes:
+        x: (1, ...), the model's input.
+        layout: `NCHW` or `NHWC`.
+        size: Height and width of `x`.
+        content: The part of `x` that shows the photo, (x1, y1, x2, y2).
+        targets: How many targets there are.
+    """
+
+    x: Array
+    layout: str
+    size: tuple[int, int]
+    content: tuple[int, int, int, int]
+    targets: int
+
+    def attributions(self, base: Method, target: int) -> Callable[[Array], Array]:
+        """Return what maps model inputs (n, ...) to their attributions under a white-box method."""
+        ...
+
+    def masked_scores(self, space: MaskSpace, fill: Array, *, probability: bool) -> Callable[[Draws], Floats]:
+        """Return what maps n masks to the scores of the image under them, (n, T)."""
+        ...
+
+    def scores(self, x: Array, *, probability: bool) -> Floats:
+        """Return the scores (n, T) of model inputs (n, ...)."""
+        ...
+
+    def fill(self, name: str) -> Floats:
+        """Return what stands for "nothing there", float32, of the shape of `x` or broadcast to it."""
+        ...
+
+    def loop(self, answer: Callable[[int, int], object], tally: Any, samples: int, batch_size: int | None) -> Iterator[Status]:
+        """Run a loop, as the user asked for it to be run."""
+        ...
+
+    def checkpoint(self, part: str = "") -> Checkpoint | None:
+        """Return where the loop is written down, if anywhere."""
+        ...
+
+
+@runtime_checkable
+class SampledMethod(Protocol):
+    """A method that runs its model many times."""
+
+    def attribute(self, subject: Subject) -> Iterator[Sequence[Sampled]]:
+        """Yield the maps of all targets, better ones each time; the last are final."""
+        ...

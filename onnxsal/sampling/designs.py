@@ -1,0 +1,115 @@
+"""Which masks to draw: independent ones as in the paper, or a design whose cells balance each other.
+
+Both give each cell the same chance, at any index, so they estimate the same map; the balanced one needs fewer masks.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxsal.sampling.masks import Draws, MaskSpace
+from onnxsal.sampling.streams import Purpose, below, uniforms
+
+
+class Design(Protocol):
+    """Masks by index."""
+
+    def draw(self, start: int, stop: int) -> Draws:
+        """Return the masks from index `start` up to `stop`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Independent:
+    """Each cell stays with probability `keep`, each shift is as likely as any other.
+
+    Source: Petsiuk et al. 2018, arXiv:1806.07421, section 3.2.
+    """
+
+    space: MaskSpace
+    seed: int
+    keep: float
+
+    def draw(self, start: int, stop: int) -> Draws:
+        """Return the masks from index `start` up to `stop`."""
+        s, t = self.space.grid
+        cells = [uniforms(self.seed, Purpose.CELLS, i, s * t) < self.keep for i in range(start, stop)]
+        shifts = np.array([uniforms(self.seed, Purpose.SHIFTS, i, 2) for i in range(start, stop)]).reshape(-1, 2)
+        return Draws(
+            np.array(cells, np.float32).reshape(-1, s, t),
+            below(len(self.space.rows), shifts[:, 0]),
+            below(len(self.space.columns), shifts[:, 1]),
+        )
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """Rows of a scrambled Hadamard matrix and their complements: each cell stays in exactly half of a block's masks.
+
+    Within a block any two cells are uncorrelated, and with the complements any three, so that what the score owes to
+    one cell does not leak into the map of another. Columns, signs and order are drawn anew for each block, which
+    leaves each cell's chance at one half whatever the number of masks. The shifts follow the R2 sequence (M. Roberts
+    2018, "The unreasonable effectiveness of quasirandom sequences") from a random start.
+    """
+
+    space: MaskSpace
+    seed: int
+
+    @property
+    def block(self) -> int:
+        """The number of masks after which the cells are balanced."""
+        s, t = self.space.grid
+        return 2 * _order(s * t)
+
+    def draw(self, start: int, stop: int) -> Draws:
+        """Return the masks from index `start` up to `stop`."""
+        s, t = self.space.grid
+        index = np.arange(start, stop)
+        number, place = index // self.block, index % self.block
+        cells = np.zeros((len(index), s * t), np.float32)
+        for block in np.unique(number):
+            here = number == block
+            cells[here] = _hadamard_rows(self.seed, int(block), s * t)[place[here]]
+        y, x = self._shifts(index)
+        return Draws(cells.reshape(-1, s, t), y, x)
+
+    def _shifts(self, index: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        first = uniforms(self.seed, Purpose.SHIFTS, 0, 2)
+        points = (first + (index + 1)[:, None] * np.array(R2)) % 1.0
+        return below(len(self.space.rows), points[:, 0]), below(len(self.space.columns), points[:, 1])
+
+
+PLASTIC = 1.32471795724474602596  # the real root of x³ = x + 1
+R2 = (1 / PLASTIC, 1 / PLASTIC**2)
+
+
+def _order(cells: int) -> int:
+    """Return the order of the smallest Hadamard matrix with a column for each cell beside the constant one."""
+    return 1 << int(cells).bit_length()
+
+
+@lru_cache(maxsize=4)
+def _hadamard_rows(seed: int, block: int, cells: int) -> npt.NDArray[np.float32]:
+    """Return one block's masks, (block, cells), of 0 and 1."""
+    order = _order(cells)
+    columns = 1 + np.argsort(uniforms(seed, Purpose.BLOCKS, 3 * block, order - 1))[:cells]
+    signs = uniforms(seed, Purpose.BLOCKS, 3 * block + 1, cells) < 0.5
+    rows = np.argsort(uniforms(seed, Purpose.BLOCKS, 3 * block + 2, 2 * order))
+    # Entry (r, c) of Sylvester's matrix is -1 to the number of bits that r and c share.
+    odd = np.bitwise_count((rows % order)[:, None] & columns) % 2 == 1
+    kept = odd ^ signs ^ (rows >= order)[:, None]
+    return kept.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Exhaustive:
+    """Masks that are listed one by one."""
+
+    draws: Draws
+
+    def draw(self, start: int, stop: int) -> Draws:
+        """Return the masks from index `start` up to `stop`."""
+        return Draws(self.draws.cells[start:stop], self.draws.y[start:stop], self.draws.x[start:stop])

@@ -1,0 +1,69 @@
+"""From masks and what the model scored under each to a map, and how sure it is.
+
+The estimand of all is RISE's: the score that is to be expected when a pixel is kept, S(l) = E[f(M) | M(l) = 1].
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxsal.image.resampling import resize_map
+from onnxsal.sampling.masks import Draws, MaskSpace
+
+Map = npt.NDArray[np.float64]
+GROUPS = 16
+ERROR_ROWS = 32
+"""Standard errors vary no faster than cells do: they are computed at so many rows of pixels at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """A sampled map.
+
+    Attributes:
+        mean: (H, W).
+        error: (H, W), its standard error.
+    """
+
+    mean: Map
+    error: npt.NDArray[np.float32]
+
+
+def estimate(
+    space: MaskSpace, draws: Draws, scores: npt.NDArray[np.floating], keep: float, *, centred: bool
+) -> Estimate:
+    """Return the map of one target.
+
+    Source: Petsiuk et al. 2018, arXiv:1806.07421, eq. 6: the mean of score times mask, over `keep`. Centred, the mean
+    score is taken off first and put back as a constant: a mask's own mean is `keep` exactly, so that this changes
+    nothing but the noise, by a factor of 1 + (mean / deviation of the scores)².
+
+    The error comes from the spread among groups of masks, by index; masks that balance each other across groups make
+    it somewhat too large.
+
+    Args:
+        space: What the masks share.
+        draws: n masks.
+        scores: (n,).
+        keep: The probability that a cell stays.
+        centred: Take the mean score off.
+    """
+    weights = scores.astype(np.float64)
+    offset = weights.mean() if centred else 0.0
+    groups = min(GROUPS, len(weights))
+    member = np.arange(len(weights)) % groups
+    sums = space.gather(draws, (weights - offset) / keep, member, groups)
+    mean = space.interpolate(sums.sum(axis=0)) / len(weights) + offset
+    # What lies outside is kept by every mask.
+    mean += space.outside * ((weights - offset).mean() / keep)
+    return Estimate(mean, _error(space, sums, np.bincount(member)))
+
+
+def _error(space: MaskSpace, sums: Map, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """Return the standard error of the mean over all groups, from the sums of each."""
+    if len(sums) < 2:
+        return np.full(space.size, np.inf, np.float32)
+    every = -(-max(space.size) // ERROR_ROWS)
+    means = np.stack([space.interpolate(g, every=every) / count for g, count in zip(sums, counts, strict=True)])
+    return resize_map(means.std(axis=0, ddof=1) / np.sqrt(len(sums)), space.size, antialias=False)

@@ -1,0 +1,155 @@
+"""Masks as products: a small grid of cells, interpolated along rows and columns, shifted by whole pixels.
+
+    M = outside + rows[y] · cells · columns[x]ᵀ
+
+A mask of 224 x 224 is thus 49 numbers and two shifts. Interpolation is linear, so sums over thousands of masks are
+taken over their cells, by shift, and interpolated once at the end: exact, in memory that does not grow with their
+number.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
+Doubles = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Some masks of a space.
+
+    Attributes:
+        cells: (n, s, t), what each cell is worth: 1 keeps, 0 hides.
+        y: (n,), which of the space's `rows` interpolates it.
+        x: (n,), which of the space's `columns`.
+    """
+
+    cells: Floats
+    y: Integers
+    x: Integers
+
+    def __len__(self) -> int:
+        """Return the number of masks."""
+        return len(self.cells)
+
+
+@dataclass(frozen=True, eq=False)
+class MaskSpace:
+    """What all masks of one kind share.
+
+    Attributes:
+        rows: (Y, H, s), weights of the cells in each row of pixels, for each vertical shift.
+        columns: (X, W, t), likewise.
+        outside: (H, W), what is always kept, such as the padding around a photo.
+    """
+
+    rows: Floats
+    columns: Floats
+    outside: Floats
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """How many rows and columns of cells there are."""
+        return self.rows.shape[2], self.columns.shape[2]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of a mask in pixels."""
+        return self.rows.shape[1], self.columns.shape[1]
+
+    def render(self, draws: Draws) -> Floats:
+        """Return the masks themselves, (n, H, W)."""
+        made: Floats = self.rows[draws.y] @ draws.cells @ self.columns[draws.x].transpose(0, 2, 1)
+        return made + self.outside
+
+    def gather(self, draws: Draws, weights: Doubles, group: Integers, groups: int) -> Doubles:
+        """Return weighted sums of the cells by group and shift: (n,) weights to (groups, Y, X, s, t).
+
+        Summed in order of index and in double, so that the batches the masks were run in leave no trace.
+        """
+        shape = (groups, len(self.rows), len(self.columns), *self.grid)
+        size = int(np.prod(shape[3:]))
+        first = ((group * shape[1] + draws.y) * shape[2] + draws.x) * size
+        places = first[:, None] + np.arange(size)
+        shares = weights[:, None] * draws.cells.reshape(len(draws), size)
+        return np.bincount(places.ravel(), shares.ravel(), minlength=int(np.prod(shape))).reshape(shape)
+
+    def interpolate(self, total: Doubles, *, every: int = 1) -> Doubles:
+        """Return sums of masks, without `outside`, from sums of their cells: (Y, X, s, t) to (H, W).
+
+        Args:
+            total: Sums by shift, from `gather`.
+            every: Leave out all rows and columns of pixels but each so many-th.
+        """
+        rows, columns = (m[:, every // 2 :: every].astype(np.float64) for m in (self.rows, self.columns))
+        (down, height, s), (across, width, t) = rows.shape, columns.shape
+        left = rows.transpose(1, 0, 2).reshape(height, down * s)
+        right = columns.transpose(1, 0, 2).reshape(width, across * t)
+        result: Doubles = left @ total.transpose(0, 2, 1, 3).reshape(down * s, across * t) @ right.T
+        return result
+
+
+# ----- Spaces -----
+
+
+def rise_space(content: tuple[int, int, int, int], size: tuple[int, int], cells: tuple[int, int]) -> MaskSpace:
+    """Return RISE's masks: cells enlarged bilinearly to one more than fits, and cut out at a random shift.
+
+    Source: Petsiuk et al. 2018, arXiv:1806.07421, section 3.2, and the authors' code, whose enlargement (skimage's
+    `resize`, order 1, mode `reflect`) is a grid continued by mirroring and read between pixel centres.
+
+    Args:
+        content: The part of the input that shows the photo, (x1, y1, x2, y2) in whole pixels; what lies beyond is
+            padding, and stays.
+        size: Height and width of the input.
+        cells: Rows and columns of the grid.
+    """
+    x1, y1, x2, y2 = content
+    rows = _shifted(_enlarging(y2 - y1, cells[0]), y2 - y1, y1, size[0])
+    columns = _shifted(_enlarging(x2 - x1, cells[1]), x2 - x1, x1, size[1])
+    return MaskSpace(rows, columns, outside(content, size))
+
+
+def outside(content: tuple[int, int, int, int], size: tuple[int, int]) -> Floats:
+    """Return (H, W): 1 beyond the content, 0 within."""
+    x1, y1, x2, y2 = content
+    beyond = np.ones(size, np.float32)
+    beyond[y1:y2, x1:x2] = 0
+    return beyond
+
+
+def cell_size(length: int, cells: int) -> int:
+    """Return how many pixels a cell takes, which is also how many shifts there are."""
+    return -(-length // cells)
+
+
+def _enlarging(length: int, cells: int) -> Floats:
+    """Return (pixels, cells): linear weights that enlarge a line of cells to one cell more than `length` needs."""
+    long = (cells + 1) * cell_size(length, cells)
+    at = (np.arange(long) + 0.5) * (cells / long) - 0.5
+    low = np.floor(at).astype(int)
+    weights = np.zeros((long, cells), np.float32)
+    for place, share in ((low, 1 - (at - low)), (low + 1, at - low)):
+        np.add.at(weights, (np.arange(long), _mirrored(place, cells)), share)
+    return weights
+
+
+def _mirrored(place: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
+    """Return places on a line that goes on behind its ends as in a mirror: -1 is 1, `count` is `count - 2`."""
+    if count == 1:
+        return np.zeros_like(place)
+    return (count - 1) - np.abs((count - 1) - np.abs(place))
+
+
+def _shifted(enlarging: Floats, length: int, start: int, size: int) -> Floats:
+    """Return (shifts, size, cells): the windows of `length` pixels, with nothing before `start` and behind."""
+    cells = enlarging.shape[1]
+    shifts = cell_size(length, cells)
+    windows = np.zeros((shifts, size, cells), np.float32)
+    for shift in range(shifts):
+        windows[shift, start : start + length] = enlarging[shift : shift + length]
+    return windows

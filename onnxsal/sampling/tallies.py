@@ -1,0 +1,192 @@
+"""What loops gather: a score per perturbation, or the moments of a map."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxsal.errors import OutputError
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file that a loop is written down in, and goes on from.
+
+    Attributes:
+        path: The file.
+        job: What identifies the loop: model, image, method, settings, target.
+    """
+
+    path: Path
+    job: str
+
+    def read(self) -> dict[str, npt.NDArray[Any]] | None:
+        """Return what was written down, or None if there is no file yet.
+
+        Raises:
+            OutputError: The file belongs to another loop, or is no checkpoint.
+        """
+        if not self.path.exists():
+            return None
+        try:
+            with np.load(self.path, allow_pickle=False) as saved:
+                arrays = {name: saved[name] for name in saved.files}
+            job = str(arrays.pop("job"))
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise OutputError(f"{self.path} is no checkpoint of onnxsal: choose another file") from error
+        if job != self.job:
+            raise OutputError(
+                f"{self.path} belongs to another explanation (other model, image, target or settings): choose another "
+                f"file, or remove it"
+            )
+        return arrays
+
+    def write(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Write it down, whole or not at all.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        unfinished = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        try:
+            with unfinished.open("wb") as file:
+                np.savez(file, job=np.array(self.job), **dict(arrays))
+            os.replace(unfinished, self.path)
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+class Scores:
+    """What each perturbation scored, for each target: four bytes of it, from which any map can be made.
+
+    Attributes:
+        done: Perturbations put in.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        targets: int,
+        error: Callable[[Floats], float] | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        """Make room, or go on from a checkpoint.
+
+        Args:
+            total: Perturbations.
+            targets: Targets.
+            error: The relative standard error that follows from the scores so far, (n, T).
+            checkpoint: Where to write it down.
+
+        Raises:
+            OutputError: The checkpoint cannot be read.
+        """
+        self._scores = np.full((total, targets), np.nan, np.float32)
+        self._error = error
+        self._checkpoint = checkpoint
+        self.done = 0
+        saved = checkpoint.read() if checkpoint else None
+        if saved is not None:
+            # More samples than before may be asked for, or fewer.
+            self.done = min(len(saved["scores"]), total)
+            self._scores[: self.done] = saved["scores"][: self.done]
+
+    @property
+    def scores(self) -> Floats:
+        """(done, T)."""
+        return self._scores[: self.done]
+
+    def put(self, start: int, answer: object) -> None:
+        """Take in the scores (n, T) of the perturbations from `start` on."""
+        scores = np.asarray(answer)
+        assert start == self.done, f"perturbation {start} comes after {self.done}"
+        self._scores[start : start + len(scores)] = scores
+        self.done = start + len(scores)
+
+    def relative_error(self) -> float | None:
+        """Return the largest relative standard error among the targets."""
+        return None if self._error is None or self.done < 2 else self._error(self.scores)
+
+    def save(self) -> None:
+        """Write the scores down."""
+        if self._checkpoint is not None:
+            self._checkpoint.write({"scores": self.scores})
+
+
+class Moments:
+    """Sum and sum of squares of arrays that come one by one, in double and in order.
+
+    Attributes:
+        done: Arrays put in.
+    """
+
+    def __init__(self, checkpoint: Checkpoint | None = None) -> None:
+        """Start from nothing, or go on from a checkpoint.
+
+        Raises:
+            OutputError: The checkpoint cannot be read.
+        """
+        self._checkpoint = checkpoint
+        saved = checkpoint.read() if checkpoint else None
+        self.done = int(saved["done"]) if saved else 0
+        self._total: Doubles | None = saved["total"] if saved else None
+        self._squares: Doubles | None = saved["squares"] if saved else None
+
+    def put(self, start: int, answer: object) -> None:
+        """Take in arrays (n, ...) from index `start` on."""
+        assert start == self.done, f"sample {start} comes after {self.done}"
+        for array in np.asarray(answer, np.float64):
+            if self._total is None or self._squares is None:
+                self._total, self._squares = np.zeros_like(array), np.zeros_like(array)
+            self._total += array
+            self._squares += array * array
+            self.done += 1
+
+    @property
+    def mean(self) -> Doubles:
+        """The mean of what was put in."""
+        assert self._total is not None
+        mean: Doubles = self._total / self.done
+        return mean
+
+    @property
+    def mean_square(self) -> Doubles:
+        """The mean of its squares."""
+        assert self._squares is not None
+        mean: Doubles = self._squares / self.done
+        return mean
+
+    @property
+    def variance(self) -> Doubles:
+        """The variance among what was put in, as of a sample of a larger number."""
+        spread: Doubles = np.maximum(self.mean_square - self.mean**2, 0) * (self.done / max(self.done - 1, 1))
+        return spread
+
+    @property
+    def error(self) -> Doubles:
+        """The standard error of the mean; infinite after one."""
+        error: Doubles = np.sqrt(self.variance / self.done) if self.done > 1 else np.full_like(self.mean, np.inf)
+        return error
+
+    def relative_error(self) -> float | None:
+        """Return the root mean square of the standard error over that of the mean."""
+        if self.done < 2:
+            return None
+        size = float(np.sqrt(np.mean(self.mean**2)))
+        return float(np.sqrt(np.mean(self.error**2))) / size if size > 0 else np.inf
+
+    def save(self) -> None:
+        """Write the sums down."""
+        if self._checkpoint is not None and self._total is not None and self._squares is not None:
+            self._checkpoint.write(
+                {"done": np.array(self.done), "total": self._total, "squares": self._squares}
+            )

@@ -11,11 +11,15 @@ from onnxsal.methods.registry import method
 from onnxsal.methods.subject import Sampled
 from onnxsal.sampling.designs import Balanced, Design, Independent
 from onnxsal.sampling.estimate import estimate
-from onnxsal.sampling.masks import MaskSpace, rise_space
+from onnxsal.sampling.masks import Draws, MaskSpace, all_windows, layer_space, rise_space, window_space
 from onnxsal.sampling.tallies import Floats, Scores
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from onnxsal.graph.builder import Op
     from onnxsal.methods.subject import Subject
+    from onnxsal.methods.view import View
 
 Estimator = Literal["balanced", "centred", "paper"]
 
@@ -66,6 +70,105 @@ class RISE:
         tally = Scores(self.samples, subject.targets, lambda scores: worst_error(maps(scores)), subject.checkpoint())
         for _ in subject.loop(lambda i, j: run(plan.draw(i, j)), tally, self.samples, self.batch_size):
             yield maps(tally.scores)
+
+
+@method("occlusion")
+@dataclass(frozen=True)
+class Occlusion:
+    """How much the score falls when a window is hidden, averaged over the windows that cover a pixel.
+
+    Source: Zeiler and Fergus 2014, arXiv:1311.2901, section 4.2. The score is the target's own, the logit.
+
+    Attributes:
+        window: Side of the square that is hidden, in pixels of the model's input; None takes a seventh of the photo's.
+        stride: From window to window; None takes a quarter of the window.
+        fill: What is seen in the window: `zero`, the model input's own zero (after normalisation the mean colour),
+            `mean`, the image's mean colour, `black`, `grey`, `white`, `blur`, or a number.
+        batch_size: Windows in a run; None fits it to the memory.
+    """
+
+    window: int | None = None
+    stride: int | None = None
+    fill: str = "zero"
+    batch_size: int | None = None
+
+    def attribute(self, subject: "Subject") -> Iterator[Sequence[Sampled]]:
+        """Yield the maps of all targets."""
+        x1, y1, x2, y2 = subject.content
+        window = max(round(min(y2 - y1, x2 - x1) / 7), 1) if self.window is None else self.window
+        stride = max(window // 4, 1) if self.stride is None else self.stride
+        if window < 1 or stride < 1:
+            raise MethodError(f"occlusion needs a window and a stride of at least a pixel, not {window} and {stride}")
+        space = window_space(subject.content, subject.size, window, stride)
+        draws = all_windows(space)
+        whole = subject.scores(subject.x, probability=False)[0]
+        run = subject.masked_scores(space, subject.fill(self.fill), probability=False)
+        tally = Scores(len(draws), subject.targets, checkpoint=subject.checkpoint())
+
+        def maps(scores: Floats) -> list[Sampled]:
+            seen = draws[: len(scores)]
+            one = np.zeros(len(scores), np.int64)
+            covered = space.interpolate(space.gather(seen, -np.ones(len(scores)), one, 1)[0])
+            falls = (whole.astype(np.float64) - scores).T
+            sums = (space.interpolate(space.gather(seen, -fall, one, 1)[0]) for fall in falls)
+            means = (np.divide(total, covered, out=np.zeros_like(total), where=covered > 0.5) for total in sums)
+            return [Sampled(mean.astype(np.float32), None, 0.0, len(scores)) for mean in means]
+
+        for _ in subject.loop(lambda i, j: run(draws[i:j]), tally, len(draws), self.batch_size):
+            yield maps(tally.scores)
+
+
+@method("score-cam")
+@dataclass(frozen=True)
+class ScoreCAM:
+    """Weight each channel of a layer by the score when only what it lights up is seen, sum, keep what is positive.
+
+    Source: Wang et al. 2020, arXiv:1910.01279, algorithm 1: a channel, enlarged and brought to 0..1, is a mask; the
+    weights are the softmax of the logits under the masks.
+
+    Attributes:
+        layer: The layer; None takes the last with a spatial extent.
+        fill: What is seen where the mask hides, as for `rise`.
+        batch_size: Masks in a run; None fits it to the memory.
+    """
+
+    layer: str | None = None
+    fill: str = "zero"
+    batch_size: int | None = None
+
+    def attribute(self, subject: "Subject") -> Iterator[Sequence[Sampled]]:
+        """Yield the maps of all targets."""
+        activation = subject.attributions(Activation(self.layer), 0)(subject.x)[0]
+        space = layer_space(subject.size, activation.shape[1:])
+        enlarged = space.render(Draws(activation, *np.zeros((2, len(activation)), np.int64)))
+        low, high = enlarged.min(axis=(1, 2), keepdims=True), enlarged.max(axis=(1, 2), keepdims=True)
+        cells = np.divide(activation - low, high - low, out=np.zeros_like(activation), where=high > low)
+        draws = Draws(cells, *np.zeros((2, len(cells)), np.int64))
+        run = subject.masked_scores(space, subject.fill(self.fill), probability=False)
+        tally = Scores(len(draws), subject.targets, checkpoint=subject.checkpoint())
+        for _ in subject.loop(lambda i, j: run(draws[i:j]), tally, len(draws), self.batch_size):
+            pass
+        found = []
+        for column in tally.scores.T.astype(np.float64):
+            weights = np.exp(column - column.max())
+            summed = np.tensordot(weights / weights.sum(), activation, 1)
+            found.append(Sampled(np.maximum(summed, 0).astype(np.float32), None, 0.0, len(draws)))
+        yield found
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A layer's activation, as loops need it."""
+
+    layer: str | None
+
+    def build(self, op: "Op", view: "View") -> "ir.Value":
+        """Return (N, C, h, w)."""
+        return view.activation(self.layer)
+
+    def reduce(self, op: "Op", attribution: "ir.Value", channel_axis: int) -> "ir.Value":
+        """Return the strongest channel."""
+        return op.ReduceMax(attribution, axes=[1], keepdims=0)
 
 
 def make_design(space: MaskSpace, estimator: Estimator | None, keep: float, seed: int) -> Design:

@@ -115,8 +115,8 @@ def make_method(name: str, settings: Mapping[str, Any]) -> Method:
 
 
 def method_name(method: Method) -> str:
-    """Return the name a method is registered under."""
-    return next(info.name for info in _METHODS.values() if isinstance(method, info.kind))
+    """Return the name a method is registered under; of one that is not, its class."""
+    return next((info.name for info in _METHODS.values() if isinstance(method, info.kind)), type(method).__name__)
 
 
 def _read(name: str, setting: str, value: Any, hint: Any) -> Any:

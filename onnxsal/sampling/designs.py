@@ -102,14 +102,3 @@ def _hadamard_rows(seed: int, block: int, cells: int) -> npt.NDArray[np.float32]
     odd = np.bitwise_count((rows % order)[:, None] & columns) % 2 == 1
     kept = odd ^ signs ^ (rows >= order)[:, None]
     return kept.astype(np.float32)
-
-
-@dataclass(frozen=True)
-class Exhaustive:
-    """Masks that are listed one by one."""
-
-    draws: Draws
-
-    def draw(self, start: int, stop: int) -> Draws:
-        """Return the masks from index `start` up to `stop`."""
-        return Draws(self.draws.cells[start:stop], self.draws.y[start:stop], self.draws.x[start:stop])

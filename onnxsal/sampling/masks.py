@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onnxsal.image.resampling import interpolation_matrix
+
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
@@ -35,6 +37,10 @@ class Draws:
     def __len__(self) -> int:
         """Return the number of masks."""
         return len(self.cells)
+
+    def __getitem__(self, part: slice) -> "Draws":
+        """Return some of them."""
+        return Draws(self.cells[part], self.y[part], self.x[part])
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,3 +159,37 @@ def _shifted(enlarging: Floats, length: int, start: int, size: int) -> Floats:
     for shift in range(shifts):
         windows[shift, start : start + length] = enlarging[shift : shift + length]
     return windows
+
+
+def window_space(content: tuple[int, int, int, int], size: tuple[int, int], window: int, stride: int) -> MaskSpace:
+    """Return masks that hide one square each: a cell of -1 hides what `rows[y]` and `columns[x]` cover.
+
+    Windows begin every `stride` pixels of the content; the last ones end with it.
+    """
+    x1, y1, x2, y2 = content
+    rows, columns = _windows(y1, y2, size[0], window, stride), _windows(x1, x2, size[1], window, stride)
+    return MaskSpace(rows, columns, np.ones(size, np.float32))
+
+
+def _windows(start: int, stop: int, size: int, window: int, stride: int) -> Floats:
+    """Return (windows, size, 1): 1 within the window."""
+    count = 1 + max(-(-(stop - start - window) // stride), 0)
+    first = start + stride * np.arange(count)
+    pixels = np.arange(size)
+    within = (pixels >= first[:, None]) & (pixels < np.minimum(first + window, stop)[:, None])
+    return within.astype(np.float32)[:, :, None]
+
+
+def all_windows(space: MaskSpace) -> Draws:
+    """Return every window of a space, row by row."""
+    y, x = (i.ravel() for i in np.mgrid[: len(space.rows), : len(space.columns)])
+    return Draws(np.full((len(y), 1, 1), -1, np.float32), y, x)
+
+
+def layer_space(size: tuple[int, int], grid: tuple[int, int]) -> MaskSpace:
+    """Return masks that are a layer's cells, enlarged over the whole input: linear between centres, edges held."""
+    rows, columns = (
+        interpolation_matrix((np.arange(n) + 0.5) * (cells / n), cells)[None]
+        for n, cells in zip(size, grid, strict=True)
+    )
+    return MaskSpace(rows, columns, np.zeros(size, np.float32))

@@ -6,7 +6,8 @@ OnnxsalError
 ├── MissingRule          a node between `wrt` and the target has no vjp rule
 ├── CardError            a model card says something that cannot be
 ├── ImageError           a picture cannot be read, or does not fit the model
-├── TargetError          no such class, label or neuron
+├── TargetError          no such class, label, neuron or detection
+├── DetectorError        a detector's output is of no known family, or not of the one named
 ├── LayerError           no such layer, or not one the method can use
 ├── MethodError          no such method or setting, or it does not fit the model
 ├── RuntimeMissing       no ONNX Runtime, two of them, or not the provider asked for
@@ -40,6 +41,10 @@ class ImageError(OnnxsalError):
 
 class TargetError(OnnxsalError):
     """Raised when a target names a class, label or neuron that the model does not have."""
+
+
+class DetectorError(OnnxsalError):
+    """Raised when no decoder, or not the one that was named, can read a detector's outputs."""
 
 
 class LayerError(OnnxsalError):

@@ -26,12 +26,12 @@ class Form:
     """What of a target is built into the graph.
 
     Attributes:
-        kind: `logit`; `probability`; `contrast`, the difference of two logits; `neuron`.
+        kind: `logit`; `probability`; `contrast`, the difference of two logits; `neuron`; `box`, a detection.
         layer: The layer of a neuron.
         at: Row and column of a neuron in the layer's grid; None sums over the channel.
     """
 
-    kind: Literal["logit", "probability", "contrast", "neuron"] = "logit"
+    kind: Literal["logit", "probability", "contrast", "neuron", "box"] = "logit"
     layer: str | None = None
     at: tuple[int, int] | None = None
 
@@ -42,7 +42,7 @@ class Target:
 
     Attributes:
         form: What is built into the graph.
-        index: The class, or the channel; -1 is the top one.
+        index: The class, the channel, or the number of the detection; -1 is the top one, of detections all.
         minus: The class that a contrast subtracts.
         rank: Explain the class of that rank, 1 the top; None where `index` says it.
         text: As the user wrote it.
@@ -106,6 +106,10 @@ def parse_target(
         return [Target()]
     if match := re.fullmatch(r"top:(\d+)", text):
         return _top(int(match[1]), classes)
+    if text == "all":
+        return [Target(Form("box"), text=text)]
+    if match := re.fullmatch(r"box:(\d+)", text):
+        return [Target(Form("box"), int(match[1]), text=text)]
     if text.startswith("layer:"):
         return [_neuron(text)]
     if text.startswith("prob:"):

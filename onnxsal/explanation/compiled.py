@@ -79,6 +79,30 @@ class Compiler:
 
         return self._kept(["masked", list(outputs), batched], build)
 
+    def detector(self, decoder: str | None, *, batched: bool = False) -> CompiledExplainer:
+        """Return the model with its proposals as outputs: `boxes`, `probabilities`, `objectness`.
+
+        Raises:
+            DetectorError: No decoder fits the model, or not the one of that name.
+        """
+
+        def build() -> "ir.Model":
+            from onnxsal.methods.detector import build_detector
+
+            return build_detector(self._network, decoder, batched=batched)
+
+        return self._kept(["detector", decoder, batched], build)
+
+    def masked_detector(self, decoder: str | None, kind: str, *, batched: bool = False) -> CompiledExplainer:
+        """Return the masked model that answers how well detections are found again (`detectors.similarity`)."""
+
+        def build() -> "ir.Model":
+            from onnxsal.methods.detector import build_masked_detector
+
+            return build_masked_detector(self._network, decoder, kind, batched=batched)
+
+        return self._kept(["masked detector", decoder, kind, batched], build)
+
     def build(self, method: Method, form: Form, *, batched: bool = False) -> "ir.Model":
         """Return the explainer graph itself, its facts in its metadata."""
         from onnxsal.methods.explainer import build_explainer, describe

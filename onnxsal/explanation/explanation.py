@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from onnxsal.detectors.detections import Detection
 from onnxsal.errors import OutputError
 from onnxsal.targets import Target
 
@@ -61,6 +62,7 @@ class Explanation:
         photo: The picture explained, as it is drawn.
         name: Name of the picture, for files.
         error: Standard error of `attribution`, where that was sampled; None elsewhere.
+        detection: The detection that is explained, in pixels of the photo; None of a class.
     """
 
     attribution: npt.NDArray[np.float32]
@@ -74,6 +76,7 @@ class Explanation:
     photo: "Image.Image" = field(repr=False)
     name: str = "image"
     error: npt.NDArray[np.float32] | None = field(default=None, repr=False)
+    detection: Detection | None = None
 
     @property
     def title(self) -> str:

@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onnxsal.detectors.detections import Detections
 from onnxsal.errors import OnnxsalError
+from onnxsal.explanation.detecting import choose, detect, on_photo
 from onnxsal.explanation.explanation import Explanation
 from onnxsal.explanation.inputs import Sample
 from onnxsal.explanation.scores import class_scores, to_predictions
 from onnxsal.explanation.subject import LoopOptions, ModelSubject, Sessions
 from onnxsal.maps import enlarge, reduce_channels, scale_to_unit
 from onnxsal.methods.subject import Sampled, SampledMethod
-from onnxsal.targets import TOP, Target, check_range
+from onnxsal.targets import TOP, Form, Target, check_range
 
 Array = npt.NDArray[Any]
 
@@ -37,15 +39,14 @@ def explain_sampled(
         frame: What all explanations have in common: `photo`, `name`, `method`, `settings`, `provenance`.
         options: How the loop is run.
     """
-    frame, targets = _settle(model, sample, targets, frame)
     job = [frame.provenance, repr(method_without_count(method))]
-    subject = ModelSubject(model, sample, targets, job, options)
-    scores = subject.scores(sample.x, probability=False)[0] if frame.predictions else np.full(len(targets), np.nan)
+    if getattr(method, "detects", False):
+        frames, detections = _detections(model, sample, targets, method, frame)
+    else:
+        frames, detections = _classes(model, sample, targets, frame), None
+    subject = ModelSubject(model, sample, [f.target for f in frames], job, options, detections)
     for maps in method.attribute(subject):
-        yield [
-            _explanation(sampled, subject, method, replace(frame, target=target, score=float(score)), sample)
-            for sampled, target, score in zip(maps, targets, scores, strict=True)
-        ]
+        yield [_explanation(sampled, subject, method, f, sample) for sampled, f in zip(maps, frames, strict=True)]
 
 
 def method_without_count(method: Any) -> Any:
@@ -53,22 +54,38 @@ def method_without_count(method: Any) -> Any:
     return replace(method, **{name: 1 for name in ("samples", "batch_size") if hasattr(method, name)})
 
 
-def _settle(
-    model: Sessions, sample: Sample, targets: Sequence[Target], frame: Explanation
-) -> tuple[Explanation, list[Target]]:
-    """Return the predictions for the image as it is, and the targets with their class: the same in every run."""
+def _classes(model: Sessions, sample: Sample, targets: Sequence[Target], frame: Explanation) -> list[Explanation]:
+    """Return the frames of class targets, their class settled on the image as it is: the same in every run."""
     output = model.head.get("class_output")
     if output is None or any(t.form.kind == "neuron" for t in targets):
-        return frame, list(targets)
+        return [replace(frame, target=target) for target in targets]
     check_range(targets, model.head.get("classes"))
     results = model.plain.run({model.image: sample.x} | dict(model.others), [str(output)])
     scores, probabilities = class_scores(results[str(output)], model.head)
+    frame = replace(frame, predictions=to_predictions(scores[0], probabilities[0], 5, model.card))
     order = np.argsort(-scores[0], kind="stable")
-    settled = []
+    frames = []
     for target in targets:
         index = int(order[(target.rank or 1) - 1]) if target.index == TOP else target.index
-        settled.append(target.resolved(index, model.card.label_of(index)))
-    return replace(frame, predictions=to_predictions(scores[0], probabilities[0], 5, model.card)), settled
+        table = probabilities[0] if target.form.kind == "probability" else scores[0]
+        score = table[index] - (0 if target.minus is None else table[target.minus])
+        settled = target.resolved(index, model.card.label_of(index))
+        frames.append(replace(frame, target=settled, score=float(score)))
+    return frames
+
+
+def _detections(
+    model: Sessions, sample: Sample, targets: Sequence[Target], method: Any, frame: Explanation
+) -> tuple[list[Explanation], Detections]:
+    """Return a frame for each detection that is meant, and these detections in pixels of the model's input."""
+    found = detect(model, sample, method.decoder, method.threshold, method.overlap)
+    named = on_photo(found, sample, model)
+    chosen = choose(targets, named, method.threshold)
+    frames = []
+    for detection in (named[number] for number in chosen):
+        target = Target(Form("box"), detection.number, text=f"box:{detection.number}", label=detection.label)
+        frames.append(replace(frame, target=target, score=detection.score, detection=detection))
+    return frames, found[np.array(chosen)]
 
 
 def _explanation(

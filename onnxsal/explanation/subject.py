@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onnxsal.detectors.detections import Detections
 from onnxsal.errors import MethodError
 from onnxsal.explanation.compiled import Compiler
 from onnxsal.explanation.inputs import Sample
@@ -76,7 +77,13 @@ class ModelSubject:
     """One image, its targets, and the sessions that answer about them; see `methods.subject.Subject`."""
 
     def __init__(
-        self, model: Sessions, sample: Sample, targets: Sequence[Target], job: Sequence[object], options: LoopOptions
+        self,
+        model: Sessions,
+        sample: Sample,
+        targets: Sequence[Target],
+        job: Sequence[object],
+        options: LoopOptions,
+        detections: Detections | None = None,
     ) -> None:
         """See one sample.
 
@@ -86,7 +93,9 @@ class ModelSubject:
             targets: What is explained of it; their classes are settled.
             job: What else identifies the loop, for its checkpoint.
             options: How loops are run.
+            detections: The targets, where they are detections, in pixels of the model's input.
         """
+        self._detections = detections
         self._model, self._targets, self._job, self._options = model, targets, list(job), options
         self.x = sample.x
         self.layout = model.card.layout or "NCHW"
@@ -115,18 +124,34 @@ class ModelSubject:
         """Return what maps n masks to the scores of the image under them, (n, T)."""
         output = self._class_output()
         session = self._model.compiler.masked([output], batched=self._model.batched).session
+        answer = self._masked(session, space, fill, output)
+        return lambda draws: self._pick(answer(draws), probability)
+
+    def found_again(
+        self, space: MaskSpace, fill: Array, decoder: str | None, similarity: str
+    ) -> Callable[[Draws], Floats]:
+        """Return what maps n masks to how well each target, a detection, is found under them, (n, T)."""
+        assert self._detections is not None
+        found = self._detections
+        session = self._model.compiler.masked_detector(decoder, similarity, batched=self._model.batched).session
+        own = {"detection_boxes": found.boxes, "detection_probabilities": found.probabilities}
+        return self._masked(session, space, fill, "answer", own)
+
+    def _masked(
+        self, session: Session, space: MaskSpace, fill: Array, output: str, own: Mapping[str, Array] | None = None
+    ) -> Callable[[Draws], Array]:
+        """Return what maps n masks to an output of the masked model."""
         fixed = {
             self._model.image: self.x,
             "mask_rows": space.rows,
             "mask_columns": space.columns,
             "mask_outside": space.outside,
             "mask_fill": fill,
-        }
+        } | dict(own or {})
 
-        def run(draws: Draws) -> Floats:
+        def run(draws: Draws) -> Array:
             feeds = fixed | {"mask_cells": draws.cells, "mask_y": draws.y, "mask_x": draws.x}
-            found = session.run_whole(feeds | self._repeated(len(draws)), [output])
-            return self._pick(found[output], probability)
+            return session.run_whole(feeds | self._repeated(len(draws)), [output])[output]
 
         return run
 

@@ -8,6 +8,7 @@ from onnxsal.methods import cam
 from onnxsal.methods import noise
 from onnxsal.methods import path
 from onnxsal.methods import masking
+from onnxsal.methods import drise
 
 # isort: on
 from onnxsal.methods.registry import MethodInfo, find_method, make_method, methods
@@ -15,6 +16,7 @@ from onnxsal.methods.registry import MethodInfo, find_method, make_method, metho
 __all__ = [
     "MethodInfo",
     "cam",
+    "drise",
     "find_method",
     "gradient",
     "make_method",

@@ -4,7 +4,7 @@ What crosses to the device per mask is its cells and two shifts; the image cross
 small matrices (`sampling.masks`), next to nothing beside the model.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import onnx_ir as ir
 
@@ -18,7 +18,9 @@ FEEDS = ("mask_cells", "mask_y", "mask_x", "mask_rows", "mask_columns", "mask_ou
 BATCH = "masks"
 
 
-def build_masked(model: ir.Model, image: str, layout: str, outputs: Sequence[str]) -> ir.Model:
+def build_masked(
+    model: ir.Model, image: str, layout: str, outputs: Sequence[str] = (), finish: Callable[[Op], ir.Value] | None = None
+) -> ir.Model:
     """Return a model that takes one image and n masks, and gives the outputs of the n masked images.
 
     Inputs: the model's own, the image with one sample; `mask_cells` (n, s, t), `mask_y` (n,), `mask_x` (n,),
@@ -30,6 +32,7 @@ def build_masked(model: ir.Model, image: str, layout: str, outputs: Sequence[str
         image: Name of the image input.
         layout: `NCHW` or `NHWC`.
         outputs: Names of the outputs to keep.
+        finish: Emits an output of its own, `answer`, from the model's.
     """
     result = model.clone()
     graph = result.graph
@@ -44,6 +47,9 @@ def build_masked(model: ir.Model, image: str, layout: str, outputs: Sequence[str
     if source.shape is not None:
         source.shape = ir.Shape([1, *source.shape[1:]])
     kept = [v for v in graph.outputs if v.name in outputs]
+    if finish is not None:
+        with op.scope("answer"):
+            kept.append(op.rename(finish(op), "answer"))
     graph.outputs.clear()
     graph.outputs.extend(kept)
     _forget_batch(kept)

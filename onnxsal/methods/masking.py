@@ -58,18 +58,14 @@ class RISE:
         plan = make_design(space, self.estimator, self.keep, self.seed)
         run = subject.masked_scores(space, subject.fill(self.fill), probability=True)
 
-        def maps(scores: Floats) -> list[Sampled]:
-            draws = plan.draw(0, len(scores))
-            centred = self.estimator != "paper"
-            found = [estimate(space, draws, column, self.keep, centred=centred) for column in scores.T]
-            return [
-                Sampled(e.mean.astype(np.float32), e.error.astype(np.float32), float(column.mean()), len(scores))
-                for e, column in zip(found, scores.T, strict=True)
-            ]
+        centred = self.estimator != "paper"
 
-        tally = Scores(self.samples, subject.targets, lambda scores: worst_error(maps(scores)), subject.checkpoint())
+        def error(scores: Floats) -> float:
+            return worst_error(maps_of(space, plan, scores, self.keep, centred=centred))
+
+        tally = Scores(self.samples, subject.targets, error, subject.checkpoint())
         for _ in subject.loop(lambda i, j: run(plan.draw(i, j)), tally, self.samples, self.batch_size):
-            yield maps(tally.scores)
+            yield maps_of(space, plan, tally.scores, self.keep, centred=centred)
 
 
 @method("occlusion")
@@ -183,6 +179,16 @@ def make_design(space: MaskSpace, estimator: Estimator | None, keep: float, seed
         raise MethodError(f"balanced masks keep half of their cells, and keep is {keep}: use estimator=centred")
     balanced = estimator == "balanced" or (estimator is None and keep == 0.5)
     return Balanced(space, seed) if balanced else Independent(space, seed, keep)
+
+
+def maps_of(space: MaskSpace, plan: Design, scores: Floats, keep: float, *, centred: bool) -> list[Sampled]:
+    """Return the maps of all targets from the scores (n, T) of the first n masks of a plan."""
+    draws = plan.draw(0, len(scores))
+    found = [estimate(space, draws, column, keep, centred=centred) for column in scores.T]
+    return [
+        Sampled(e.mean.astype(np.float32), e.error.astype(np.float32), float(column.mean()), len(scores))
+        for e, column in zip(found, scores.T, strict=True)
+    ]
 
 
 def worst_error(maps: Sequence[Sampled]) -> float:

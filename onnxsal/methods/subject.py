@@ -58,6 +58,12 @@ class Subject(Protocol):
         """Return what maps n masks to the scores of the image under them, (n, T)."""
         ...
 
+    def found_again(
+        self, space: MaskSpace, fill: Array, decoder: str | None, similarity: str
+    ) -> Callable[[Draws], Floats]:
+        """Return what maps n masks to how well each target, a detection, is found under them, (n, T)."""
+        ...
+
     def scores(self, x: Array, *, probability: bool) -> Floats:
         """Return the scores (n, T) of model inputs (n, ...)."""
         ...

@@ -1,0 +1,97 @@
+"""Detections: boxes with all their class probabilities, not the best alone."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxsal.detectors.boxes import suppress
+
+Floats = npt.NDArray[np.float32]
+LabelOf = Callable[[int], str]
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One box.
+
+    Attributes:
+        box: (x1, y1, x2, y2), pixels of the photo, x2 and y2 exclusive.
+        index: Its class.
+        label: The label of its class.
+        score: Objectness times the class's probability, in [0, 1].
+        number: Its place among the detections of the photo, the surest first.
+    """
+
+    box: tuple[float, float, float, float]
+    index: int
+    label: str
+    score: float
+    number: int
+
+    def __str__(self) -> str:
+        """Return `dog 0.83 [133,207,325,542]`."""
+        return f"{self.label} {self.score:.2f} [{','.join(f'{side:.0f}' for side in self.box)}]"
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """D boxes.
+
+    Attributes:
+        boxes: (D, 4), (x1, y1, x2, y2), pixels of the photo (of the model's input before they are mapped back).
+        probabilities: (D, K), of each class.
+        objectness: (D,), in [0, 1]; 1 for heads that have none.
+        top_only: The head tells the best class only; the other probabilities are not known and stand as 0.
+        has_objectness: Whether the head has an objectness of its own.
+    """
+
+    boxes: Floats
+    probabilities: Floats
+    objectness: Floats
+    top_only: bool = False
+    has_objectness: bool = True
+
+    def __len__(self) -> int:
+        """Return the number of boxes."""
+        return len(self.boxes)
+
+    def __getitem__(self, which: npt.NDArray[np.int64] | slice) -> "Detections":
+        """Return some of them."""
+        return Detections(
+            self.boxes[which], self.probabilities[which], self.objectness[which], self.top_only, self.has_objectness
+        )
+
+    @property
+    def classes(self) -> npt.NDArray[np.int64]:
+        """(D,), the likeliest class of each."""
+        if not len(self):
+            return np.zeros(0, np.int64)
+        best: npt.NDArray[np.int64] = self.probabilities.argmax(axis=1)
+        return best
+
+    @property
+    def scores(self) -> Floats:
+        """(D,), objectness times the probability of the likeliest class."""
+        if not len(self):
+            return np.zeros(0, np.float32)
+        scores: Floats = self.objectness * self.probabilities.max(axis=1)
+        return scores
+
+    def final(self, threshold: float, overlap: float) -> "Detections":
+        """Return those above a score, without those that a surer one of their class overlaps, the surest first."""
+        above = np.flatnonzero(self.scores >= threshold)
+        some = self[above]
+        return some[suppress(some.boxes, some.scores, some.classes, overlap)]
+
+    def moved(self, boxes: Floats) -> "Detections":
+        """Return the same detections elsewhere."""
+        return Detections(boxes, self.probabilities, self.objectness, self.top_only, self.has_objectness)
+
+    def named(self, label_of: LabelOf) -> Iterator[Detection]:
+        """Yield them one by one."""
+        rows = zip(self.boxes, self.classes, self.scores, strict=True)
+        for number, (box, index, score) in enumerate(rows):
+            x1, y1, x2, y2 = (float(side) for side in box)
+            yield Detection((x1, y1, x2, y2), int(index), label_of(int(index)), float(score), number)

@@ -1,0 +1,105 @@
+"""A detector with its head decoded, and with masks before its image and one number per detection behind it."""
+
+import json
+from typing import Any
+
+import onnx_ir as ir
+
+from onnxsal.detectors import Candidate, recognise
+from onnxsal.detectors.registry import Evidence, Proposals
+from onnxsal.detectors.similarity import Kind, best_match
+from onnxsal.errors import DetectorError
+from onnxsal.graph.builder import Op
+from onnxsal.graph.canonical import opset_of
+from onnxsal.graph.prune import prune
+from onnxsal.methods.masked import build_masked
+from onnxsal.model.network import Network
+
+BOXES, PROBABILITIES, OBJECTNESS = "detection_boxes", "detection_probabilities", "detection_objectness"
+
+
+def find_candidates(network: Network, decoder: str | None, *, batched: bool = False) -> list[Candidate]:
+    """Return the heads that a network may have, the surest first.
+
+    Raises:
+        DetectorError: There is no decoder of that name, or it finds nothing it could decode.
+    """
+    return recognise(_evidence(network, batched), decoder)
+
+
+def _evidence(network: Network, batched: bool) -> Evidence:
+    card = network.card.card
+    if card.size is None:
+        raise DetectorError("the size of the model's input is not known: give size = [H, W] in the card")
+    labels = None if card.labels is None else len(card.labels) + bool(card.background)
+    return Evidence(network.graph(batched=batched), network.signature.metadata, card.size, labels)
+
+
+def surest(network: Network, decoder: str | None, *, batched: bool = False) -> Candidate:
+    """Return the head that a network most likely has.
+
+    Raises:
+        DetectorError: None is recognised.
+    """
+    found = find_candidates(network, decoder, batched=batched)
+    if not found:
+        shapes = ", ".join(f"{name!r} {shape}" for name, shape in _evidence(network, batched).outputs.items())
+        raise DetectorError(
+            f"no detector head is recognised in the outputs {shapes}: name one (decoder=...), `onnxsal inspect` lists them"
+        )
+    return found[0]
+
+
+def build_detector(network: Network, decoder: str | None, *, batched: bool) -> ir.Model:
+    """Return the model with its proposals as outputs, in float32."""
+    candidate = surest(network, decoder, batched=batched)
+    result = network.graph(batched=batched).clone()
+    op = Op(result.graph, opset_of(result), result.ir_version or 10)
+    with op.scope("detection"):
+        proposals = candidate.decode(op)
+        named = {BOXES: proposals.boxes, PROBABILITIES: proposals.probabilities, OBJECTNESS: proposals.objectness}
+        outputs = [_output(op, value, name) for name, value in named.items() if value is not None]
+    result.graph.outputs.clear()
+    result.graph.outputs.extend(outputs)
+    prune(result)
+    result.metadata_props["onnxsal.explainer"] = json.dumps(_facts(candidate, proposals))
+    return result
+
+
+def _facts(candidate: Candidate, proposals: Proposals) -> dict[str, Any]:
+    return {"decoder": candidate.name, "evidence": list(candidate.evidence), "top_only": proposals.top_only}
+
+
+def _output(op: Op, value: ir.Value, name: str) -> ir.Value:
+    value = op.cast(value, ir.DataType.FLOAT)
+    output = ir.Value(name=name, type=value.type, shape=value.shape)
+    op.graph.append(ir.Node("", "Identity", [value], outputs=[output], name=op.fresh(name)))
+    return output
+
+
+def build_masked_detector(network: Network, decoder: str | None, kind: Kind, *, batched: bool) -> ir.Model:
+    """Return the masked model whose `answer` (n, T) says how well T detections are found again under n masks.
+
+    Inputs beside those of `build_masked`: `detection_boxes` (T, 4), `detection_probabilities` (T, K).
+    """
+    candidate = surest(network, decoder, batched=batched)
+    facts: dict[str, Any] = {}
+
+    def finish(op: Op) -> ir.Value:
+        proposals = candidate.decode(op)
+        facts.update(_facts(candidate, proposals))
+        boxes, probabilities = (_given(op, name, width) for name, width in ((BOXES, 4), (PROBABILITIES, "K")))
+        parts = [None if v is None else op.cast(v, ir.DataType.FLOAT) for v in vars(proposals).values() if v is None or isinstance(v, ir.Value)]
+        whole = Proposals(parts[0], parts[1], parts[2], proposals.top_only)
+        return best_match(op, whole, boxes, probabilities, "hard" if proposals.top_only else kind)
+
+    card = network.card
+    model = build_masked(network.graph(batched=batched), card.image.name, card.card.layout or "NCHW", finish=finish)
+    model.metadata_props["onnxsal.explainer"] = json.dumps(facts)
+    return model
+
+
+def _given(op: Op, name: str, width: int | str) -> ir.Value:
+    value = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(["detections", width]))
+    op.graph.inputs.append(value)
+    return value

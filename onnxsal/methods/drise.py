@@ -1,0 +1,67 @@
+"""D-RISE: random masks, and how well each detection is found again under them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from onnxsal.methods.masking import Estimator, make_design, maps_of, worst_error
+from onnxsal.methods.registry import method
+from onnxsal.methods.subject import Sampled
+from onnxsal.sampling.masks import rise_space
+from onnxsal.sampling.tallies import Floats, Scores
+
+if TYPE_CHECKING:
+    from onnxsal.methods.subject import Subject
+
+
+@method("d-rise")
+@dataclass(frozen=True)
+class DRISE:
+    """For each detection, where the detector must see something to find it again.
+
+    Source: Petsiuk et al. 2021, arXiv:2006.03204: RISE, the score of a mask being the largest similarity of any proposal
+    under it to the detection. All detections of a photo are explained in the same runs.
+
+    Attributes:
+        samples: Masks.
+        cells: Rows and columns of the grid that masks are made of.
+        keep: Probability that a cell stays visible.
+        estimator: As for `rise`.
+        similarity: `d-rise`, IoU times cosine of class probabilities times objectness (for heads without one, times
+            the largest class probability); `dot`, the inner product in place of the cosine; `hard`, IoU times the score
+            of the detection's class, which is what detectors that tell only the best class get.
+        threshold: Score from which a detection counts.
+        overlap: Intersection over union above which the surer of two boxes of a class removes the other.
+        decoder: Name of the decoder of the head; None recognises it.
+        fill: As for `rise`.
+        seed: Of the masks.
+        batch_size: Masks in a run; None fits it to the memory.
+    """
+
+    samples: int = 5000
+    cells: int = 16
+    keep: float = 0.5
+    estimator: Estimator | None = None
+    similarity: Literal["d-rise", "dot", "hard"] = "d-rise"
+    threshold: float = 0.3
+    overlap: float = 0.5
+    decoder: str | None = None
+    fill: str = "zero"
+    seed: int = 0
+    batch_size: int | None = None
+
+    detects: ClassVar[bool] = True
+
+    def attribute(self, subject: "Subject") -> Iterator[Sequence[Sampled]]:
+        """Yield the maps of all detections."""
+        space = rise_space(subject.content, subject.size, (self.cells, self.cells))
+        plan = make_design(space, self.estimator, self.keep, self.seed)
+        run = subject.found_again(space, subject.fill(self.fill), self.decoder, self.similarity)
+        centred = self.estimator != "paper"
+
+        def error(scores: Floats) -> float:
+            return worst_error(maps_of(space, plan, scores, self.keep, centred=centred))
+
+        tally = Scores(self.samples, subject.targets, error, subject.checkpoint())
+        for _ in subject.loop(lambda i, j: run(plan.draw(i, j)), tally, self.samples, self.batch_size):
+            yield maps_of(space, plan, tally.scores, self.keep, centred=centred)

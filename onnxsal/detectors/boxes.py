@@ -14,7 +14,8 @@ def iou(a: Array, b: Array) -> Array:
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
     shared = np.clip(high - low, 0, None).prod(axis=2)
     union = area(a)[:, None] + area(b)[None] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    ratio: Array = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return ratio
 
 
 def area(boxes: Array) -> Array:

@@ -1,7 +1,7 @@
 """Detections: boxes with all their class probabilities, not the best alone."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,7 @@ class Detections:
         objectness: (D,), in [0, 1]; 1 for heads that have none.
         top_only: The head tells the best class only; the other probabilities are not known and stand as 0.
         has_objectness: Whether the head has an objectness of its own.
+        first_class: The class of the first probability; 1 where a background was left out.
     """
 
     boxes: Floats
@@ -52,6 +53,7 @@ class Detections:
     objectness: Floats
     top_only: bool = False
     has_objectness: bool = True
+    first_class: int = 0
 
     def __len__(self) -> int:
         """Return the number of boxes."""
@@ -59,8 +61,11 @@ class Detections:
 
     def __getitem__(self, which: npt.NDArray[np.int64] | slice) -> "Detections":
         """Return some of them."""
-        return Detections(
-            self.boxes[which], self.probabilities[which], self.objectness[which], self.top_only, self.has_objectness
+        return replace(
+            self,
+            boxes=self.boxes[which],
+            probabilities=self.probabilities[which],
+            objectness=self.objectness[which],
         )
 
     @property
@@ -68,7 +73,7 @@ class Detections:
         """(D,), the likeliest class of each."""
         if not len(self):
             return np.zeros(0, np.int64)
-        best: npt.NDArray[np.int64] = self.probabilities.argmax(axis=1)
+        best: npt.NDArray[np.int64] = self.probabilities.argmax(axis=1) + self.first_class
         return best
 
     @property
@@ -87,7 +92,7 @@ class Detections:
 
     def moved(self, boxes: Floats) -> "Detections":
         """Return the same detections elsewhere."""
-        return Detections(boxes, self.probabilities, self.objectness, self.top_only, self.has_objectness)
+        return replace(self, boxes=boxes)
 
     def named(self, label_of: LabelOf) -> Iterator[Detection]:
         """Yield them one by one."""

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from onnxsal.graph.builder import Op
+
+Floats = npt.NDArray[np.float32]
 
 
 def part(op: Op, value: ir.Value, start: int, stop: int | None = None, *, axis: int = -1) -> ir.Value:
@@ -24,8 +27,12 @@ def from_centres(op: Op, centres: ir.Value, sizes: ir.Value) -> ir.Value:
     return op.Concat(op.Sub(centres, half), op.Add(centres, half), axis=-1)
 
 
-def grid(size: tuple[int, int], strides: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the cells of grids of several strides, row by row: their corners (P, 2) as (x, y) in cells, and stride (P, 1)."""
+def grid(size: tuple[int, int], strides: Sequence[int]) -> tuple[Floats, Floats]:
+    """Return the cells of grids of several strides, row by row.
+
+    Returns:
+        Their corners (P, 2), as (x, y) in units of the stride, and their strides (P, 1); float32.
+    """
     corners, scales = [], []
     for stride in strides:
         height, width = -(-size[0] // stride), -(-size[1] // stride)

@@ -30,12 +30,14 @@ class Proposals:
         probabilities: (N, P, K), in [0, 1].
         objectness: (N, P), in [0, 1]; None for heads that have none.
         top_only: The head tells the best class of each box only.
+        first_class: The class of the first column; 1 where a background column was left out.
     """
 
     boxes: ir.Value
     probabilities: ir.Value
     objectness: ir.Value | None = None
     top_only: bool = False
+    first_class: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -47,7 +47,8 @@ def _with_nothing(op: Op, proposals: Proposals) -> Proposals:
         return op.Pad(value, [0] * axes + [0, 1] + [0] * (axes - 2), op.scalar(0, like=value))
 
     objectness = None if proposals.objectness is None else longer(proposals.objectness, 2)
-    return Proposals(longer(proposals.boxes, 3), longer(proposals.probabilities, 3), objectness, proposals.top_only)
+    boxes, probabilities = longer(proposals.boxes, 3), longer(proposals.probabilities, 3)
+    return Proposals(boxes, probabilities, objectness, proposals.top_only)
 
 
 def _overlaps(op: Op, proposed: ir.Value, boxes: ir.Value) -> ir.Value:
@@ -68,10 +69,11 @@ def _agreement(op: Op, proposals: Proposals, probabilities: ir.Value, kind: Kind
     if kind == "hard":
         scores = op.MatMul(p, op.Transpose(_top_class(op, probabilities), perm=[1, 0]))
         return scores if proposals.objectness is None else op.Mul(scores, op.Unsqueeze(proposals.objectness, [2]))
-    sure = op.ReduceMax(p, axes=[2], keepdims=1) if proposals.objectness is None else op.Unsqueeze(proposals.objectness, [2])
+    own = None if proposals.objectness is None else op.Unsqueeze(proposals.objectness, [2])
     if kind == "dot":
-        share = sure if proposals.objectness is not None else op.scalar(1, like=p)
-        return op.Mul(op.MatMul(p, op.Transpose(probabilities, perm=[1, 0])), share)
+        product = op.MatMul(p, op.Transpose(probabilities, perm=[1, 0]))
+        return product if own is None else op.Mul(product, own)
+    sure = op.ReduceMax(p, axes=[2], keepdims=1) if own is None else own
     share = op.Div(sure, op.Max(op.ReduceL2(p, axes=[2], keepdims=1), op.scalar(TINY, like=p)))
     length = op.Max(op.ReduceL2(probabilities, axes=[1], keepdims=1), op.scalar(TINY, like=probabilities))
     return op.Mul(op.MatMul(p, op.Transpose(op.Div(probabilities, length), perm=[1, 0])), share)

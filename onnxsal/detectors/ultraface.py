@@ -24,7 +24,7 @@ def ultraface(evidence: Evidence) -> Candidate | None:
     def decode(op: Op) -> Proposals:
         fractions = find_value(op.graph, "boxes")
         corners = op.Mul(fractions, op.const(np.array([width, height] * 2), fractions.dtype))
-        # Background first: it is no class of its own, and 1 - face.
-        return Proposals(corners, part(op, find_value(op.graph, "scores"), 1, 2))
+        # The background is what is left over, and no class.
+        return Proposals(corners, part(op, find_value(op.graph, "scores"), 1, 2), first_class=1)
 
     return Candidate("ultraface", ["outputs `scores` (.., 2) and `boxes` (.., 4)"], decode, 0.9)

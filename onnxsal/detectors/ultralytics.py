@@ -1,6 +1,6 @@
-"""Ultralytics' YOLOv8, v9, 11, 12 and World: (N, 4 + K, P), boxes by centre in pixels, class probabilities, no objectness.
+"""Ultralytics' YOLOv8, v9, 11, 12 and World: (N, 4 + K, P), boxes by centre in pixels, then class probabilities.
 
-Source: github.com/ultralytics/ultralytics, `nn/modules/head.py` (Detect).
+They have no objectness. Source: github.com/ultralytics/ultralytics, `nn/modules/head.py` (Detect).
 """
 
 from onnxsal.detectors.emit import from_centres, part
@@ -18,7 +18,10 @@ def ultralytics(evidence: Evidence) -> Candidate | None:
         return None
     author = evidence.metadata.get("author") == "Ultralytics"
     classes = evidence.classes if evidence.classes is not None and evidence.classes <= shape[1] - 4 else shape[1] - 4
-    said = [f"output {name!r} has {cells} columns, the cells of strides 8, 16 and 32", f"{shape[1]} rows, 4 + {classes} or more"]
+    said = [
+        f"output {name!r} has {cells} columns, the cells of strides 8, 16 and 32",
+        f"{shape[1]} rows, 4 + {classes} or more",
+    ]
     said += ["metadata: author Ultralytics"] if author else []
 
     def decode(op: Op) -> Proposals:

@@ -23,13 +23,20 @@ def yolox(evidence: Evidence) -> Candidate | None:
     if len(shape) != 3 or shape[1] != cells or not isinstance(shape[2], int) or shape[2] < 6:
         return None
     decoded = bool(evidence.behind(name, {"Exp"}, 8))
-    said = [f"output {name!r} has {cells} rows, the cells of strides 8, 16 and 32", f"{shape[2]} = 5 + {shape[2] - 5} columns"]
+    said = [
+        f"output {name!r} has {cells} rows, the cells of strides 8, 16 and 32",
+        f"{shape[2]} = 5 + {shape[2] - 5} columns",
+    ]
     said.append("boxes are decoded in the graph (Exp)" if decoded else "boxes are not decoded in the graph (no Exp)")
 
     def decode(op: Op) -> Proposals:
         rows = find_value(op.graph, name)
         boxes = part(op, rows, 0, 4)
-        corners = from_centres(op, part(op, boxes, 0, 2), part(op, boxes, 2, 4)) if decoded else _decode(op, boxes, evidence.size)
+        corners = (
+            from_centres(op, part(op, boxes, 0, 2), part(op, boxes, 2, 4))
+            if decoded
+            else _decode(op, boxes, evidence.size)
+        )
         return Proposals(corners, part(op, rows, 5), column(op, rows, 4))
 
     fits = evidence.classes is None or evidence.classes == shape[2] - 5

@@ -21,6 +21,8 @@ from onnxsal.targets import Form
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from onnxsal.detectors.similarity import Kind
+
 # Raised whenever what is built for the same method changes, so that old entries are not found.
 FORMAT = 6
 
@@ -93,7 +95,7 @@ class Compiler:
 
         return self._kept(["detector", decoder, batched], build)
 
-    def masked_detector(self, decoder: str | None, kind: str, *, batched: bool = False) -> CompiledExplainer:
+    def masked_detector(self, decoder: str | None, kind: "Kind", *, batched: bool = False) -> CompiledExplainer:
         """Return the masked model that answers how well detections are found again (`detectors.similarity`)."""
 
         def build() -> "ir.Model":

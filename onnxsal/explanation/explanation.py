@@ -92,7 +92,10 @@ class Explanation:
         """
         from onnxsal import render
 
-        return render.overlay(self.photo, self.heatmap, alpha=alpha, colormap=colormap)
+        picture = render.overlay(self.photo, self.heatmap, alpha=alpha, colormap=colormap)
+        if self.detection is None:
+            return picture
+        return render.draw_boxes(picture, [self.detection.box], [f"{self.detection.label} {self.detection.score:.2f}"])
 
     def facts(self) -> dict[str, Any]:
         """Return all but the arrays, as JSON types."""
@@ -104,12 +107,13 @@ class Explanation:
             "score": self.score,
             "predictions": [vars(p) for p in self.predictions],
             "provenance": dict(self.provenance),
-        }
+        } | ({} if self.detection is None else {"detection": vars(self.detection)})
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write the explanation; the name's ending says how.
 
-        `.png` is the overlay; `.npz` has `attribution`, `heatmap`, `facts` (JSON text), and `error` where there is one; `.json` has the
+        `.png` is the overlay; `.npz` has `attribution`, `heatmap`, `facts` (JSON text),
+        and `error` where there is one; `.json` has the
         facts and the heatmap as lists of rows.
 
         Raises:
@@ -128,8 +132,8 @@ class Explanation:
         if kind == "npz":
             buffer = io.BytesIO()
             facts = np.array(json.dumps(self.facts()))
-            error = {} if self.error is None else {"error": self.error}
-            np.savez_compressed(buffer, attribution=self.attribution, heatmap=self.heatmap, facts=facts, **error)
+            arrays: dict[str, Any] = {"attribution": self.attribution, "heatmap": self.heatmap, "facts": facts}
+            np.savez_compressed(buffer, **arrays | ({} if self.error is None else {"error": self.error}))
             return buffer.getvalue()
         rows = np.round(self.heatmap.astype(np.float64), 4).tolist()
         return json.dumps(self.facts() | {"heatmap": rows}).encode()

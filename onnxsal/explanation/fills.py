@@ -32,7 +32,7 @@ def make_fill(name: str, x: npt.NDArray[Any], card: Card) -> npt.NDArray[np.floa
     if name == "zero":
         return np.zeros((1,) * x.ndim, np.float32)
     if name == "mean":
-        return values.mean(axis=spatial, keepdims=True)
+        return np.asarray(values.mean(axis=spatial, keepdims=True), np.float32)
     if name in ("black", "grey", "white"):
         colour = normalise(np.full((1, 1, _channels(x, card)), {"black": 0, "grey": 128, "white": 255}[name]), card)
         shaped = colour.transpose(2, 0, 1) if spatial == (2, 3) else colour
@@ -52,4 +52,4 @@ def make_fill(name: str, x: npt.NDArray[Any], card: Card) -> npt.NDArray[np.floa
 
 
 def _channels(x: npt.NDArray[Any], card: Card) -> int:
-    return x.shape[1 if (card.layout or "NCHW") == "NCHW" else -1]
+    return int(x.shape[1 if (card.layout or "NCHW") == "NCHW" else -1])

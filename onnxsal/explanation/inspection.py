@@ -3,8 +3,9 @@
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from onnxsal.errors import OnnxsalError
+from onnxsal.errors import OnnxsalError, TargetError
 from onnxsal.methods import make_method, methods
+from onnxsal.methods.subject import SampledMethod
 from onnxsal.targets import Form
 
 if TYPE_CHECKING:
@@ -137,9 +138,29 @@ def _try_method(model: "Model", name: str) -> Verdict:
     """Build the method's explainer, which is the one way to know."""
     from onnxsal.methods.explainer import build_explainer
 
-    network = model.network
+    network, made = model.network, make_method(name, {})
     try:
-        built = build_explainer(network.graph(), network.findings(), make_method(name, {}), Form())
+        if isinstance(made, SampledMethod):
+            _check_sampled(model, made)
+            base = made.white_box()
+            if base is None:
+                return Verdict(name, works=True)
+            made = base
+        built = build_explainer(network.graph(), network.findings(), made, Form())
     except OnnxsalError as failure:
         return Verdict(name, works=False, reason=str(failure))
     return Verdict(name, works=True, layer=built.layer, rectifiers=built.rectifiers)
+
+
+def _check_sampled(model: "Model", method: SampledMethod) -> None:
+    """Refuse a model that does not output what the method watches.
+
+    Raises:
+        OnnxsalError: It has no classes, or no detections.
+    """
+    from onnxsal.methods.detector import surest
+
+    if method.asks == "detections":
+        surest(model.network, None)
+    elif method.asks == "classes" and model.network.findings().head.output is None:
+        raise TargetError(f"the model predicts no classes: {model.network.findings().head.reason}")

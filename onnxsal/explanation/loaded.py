@@ -180,6 +180,10 @@ class Model:
         from onnxsal.explanation.portable import make_portable
 
         made = self._method(method, layer, settings)
+        if isinstance(made, SampledMethod):
+            raise MethodError(
+                f"{method} runs the model many times and is no single graph: explain with it, or compile another method"
+            )
         form = self.read_target(target)[0].form
         return make_portable(self._compiler.build(made, form), self.card.card)
 
@@ -280,12 +284,19 @@ class Model:
         image = self.card.image
         batched = image.dim(0) is not None and self._can_batch
         plain = self._plain_session
-        sessions = Sessions(
-            self._compiler, plain, self.card.card, self._head, image.name, others, batched, batch_size
-        )
+        sessions = Sessions(self._compiler, plain, self.card.card, self._head, image.name, others, batched, batch_size)
         nothing = np.zeros((0, 0), np.float32)
         frame = Explanation(
-            nothing, nothing, Target(), np.nan, name, vars(method), (), self._provenance(plain), sample.photo, sample.name
+            nothing,
+            nothing,
+            Target(),
+            np.nan,
+            name,
+            vars(method),
+            (),
+            self._provenance(plain),
+            sample.photo,
+            sample.name,
         )
         yield from explain_sampled(sessions, sample, targets, method, frame, options)
 

@@ -40,7 +40,7 @@ def explain_sampled(
         options: How the loop is run.
     """
     job = [frame.provenance, repr(method_without_count(method))]
-    if getattr(method, "detects", False):
+    if method.asks == "detections":
         frames, detections = _detections(model, sample, targets, method, frame)
     else:
         frames, detections = _classes(model, sample, targets, frame), None

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,9 @@ from onnxsal.sampling.scheduler import Schedule, Status, sweep
 from onnxsal.sampling.tallies import Checkpoint, Floats
 from onnxsal.session import Session
 from onnxsal.targets import Target
+
+if TYPE_CHECKING:
+    from onnxsal.detectors.similarity import Kind
 
 Array = npt.NDArray[Any]
 
@@ -111,7 +114,7 @@ class ModelSubject:
         session = self._model.compiler.explainer(base, aim.form, batched=self._model.batched).session
 
         def run(x: Array) -> Array:
-            feeds = {self._model.image: x, "target": np.full(len(x), aim.index, np.int64)} | self._model.others
+            feeds = {self._model.image: x, "target": np.full(len(x), aim.index, np.int64)} | dict(self._model.others)
             if aim.minus is not None:
                 feeds["target_minus"] = np.full(len(x), aim.minus, np.int64)
             return session.run(feeds, ["attribution"])["attribution"]
@@ -128,7 +131,7 @@ class ModelSubject:
         return lambda draws: self._pick(answer(draws), probability)
 
     def found_again(
-        self, space: MaskSpace, fill: Array, decoder: str | None, similarity: str
+        self, space: MaskSpace, fill: Array, decoder: str | None, similarity: "Kind"
     ) -> Callable[[Draws], Floats]:
         """Return what maps n masks to how well each target, a detection, is found under them, (n, T)."""
         assert self._detections is not None
@@ -158,7 +161,7 @@ class ModelSubject:
     def scores(self, x: Array, *, probability: bool) -> Floats:
         """Return the scores (n, T) of model inputs (n, ...)."""
         output = self._class_output()
-        feeds = {self._model.image: x} | self._model.others
+        feeds = {self._model.image: x} | dict(self._model.others)
         found = self._model.plain.run(feeds, [output], batch_size=self._model.batch_size)
         return self._pick(found[output], probability)
 

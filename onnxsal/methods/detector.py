@@ -1,11 +1,12 @@
 """A detector with its head decoded, and with masks before its image and one number per detection behind it."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import onnx_ir as ir
 
-from onnxsal.detectors import Candidate, recognise
+from onnxsal.detectors import Candidate, decoders, recognise
 from onnxsal.detectors.registry import Evidence, Proposals
 from onnxsal.detectors.similarity import Kind, best_match
 from onnxsal.errors import DetectorError
@@ -45,7 +46,8 @@ def surest(network: Network, decoder: str | None, *, batched: bool = False) -> C
     if not found:
         shapes = ", ".join(f"{name!r} {shape}" for name, shape in _evidence(network, batched).outputs.items())
         raise DetectorError(
-            f"no detector head is recognised in the outputs {shapes}: name one (decoder=...), `onnxsal inspect` lists them"
+            f"no detector head is recognised in the outputs {shapes}: name its decoder (decoder=...): "
+            f"{', '.join(decoders())}"
         )
     return found[0]
 
@@ -67,7 +69,12 @@ def build_detector(network: Network, decoder: str | None, *, batched: bool) -> i
 
 
 def _facts(candidate: Candidate, proposals: Proposals) -> dict[str, Any]:
-    return {"decoder": candidate.name, "evidence": list(candidate.evidence), "top_only": proposals.top_only}
+    return {
+        "decoder": candidate.name,
+        "evidence": list(candidate.evidence),
+        "top_only": proposals.top_only,
+        "first_class": proposals.first_class,
+    }
 
 
 def _output(op: Op, value: ir.Value, name: str) -> ir.Value:
@@ -89,14 +96,18 @@ def build_masked_detector(network: Network, decoder: str | None, kind: Kind, *, 
         proposals = candidate.decode(op)
         facts.update(_facts(candidate, proposals))
         boxes, probabilities = (_given(op, name, width) for name, width in ((BOXES, 4), (PROBABILITIES, "K")))
-        parts = [None if v is None else op.cast(v, ir.DataType.FLOAT) for v in vars(proposals).values() if v is None or isinstance(v, ir.Value)]
-        whole = Proposals(parts[0], parts[1], parts[2], proposals.top_only)
-        return best_match(op, whole, boxes, probabilities, "hard" if proposals.top_only else kind)
+        return best_match(op, _float32(op, proposals), boxes, probabilities, "hard" if proposals.top_only else kind)
 
     card = network.card
     model = build_masked(network.graph(batched=batched), card.image.name, card.card.layout or "NCHW", finish=finish)
     model.metadata_props["onnxsal.explainer"] = json.dumps(facts)
     return model
+
+
+def _float32(op: Op, proposals: Proposals) -> Proposals:
+    boxes, probabilities = (op.cast(v, ir.DataType.FLOAT) for v in (proposals.boxes, proposals.probabilities))
+    objectness = None if proposals.objectness is None else op.cast(proposals.objectness, ir.DataType.FLOAT)
+    return replace(proposals, boxes=boxes, probabilities=probabilities, objectness=objectness)
 
 
 def _given(op: Op, name: str, width: int | str) -> ir.Value:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class DRISE:
     """For each detection, where the detector must see something to find it again.
 
-    Source: Petsiuk et al. 2021, arXiv:2006.03204: RISE, the score of a mask being the largest similarity of any proposal
-    under it to the detection. All detections of a photo are explained in the same runs.
+    Source: Petsiuk et al. 2021, arXiv:2006.03204: RISE, the score of a mask being the largest similarity of any
+    proposal under it to the detection. All detections of a photo are explained in the same runs.
 
     Attributes:
         samples: Masks.
@@ -50,7 +50,11 @@ class DRISE:
     seed: int = 0
     batch_size: int | None = None
 
-    detects: ClassVar[bool] = True
+    asks: ClassVar[str] = "detections"
+
+    def white_box(self) -> None:
+        """Nothing: inputs and outputs will do."""
+        return
 
     def attribute(self, subject: "Subject") -> Iterator[Sequence[Sampled]]:
         """Yield the maps of all detections."""

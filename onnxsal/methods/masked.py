@@ -19,7 +19,11 @@ BATCH = "masks"
 
 
 def build_masked(
-    model: ir.Model, image: str, layout: str, outputs: Sequence[str] = (), finish: Callable[[Op], ir.Value] | None = None
+    model: ir.Model,
+    image: str,
+    layout: str,
+    outputs: Sequence[str] = (),
+    finish: Callable[[Op], ir.Value] | None = None,
 ) -> ir.Model:
     """Return a model that takes one image and n masks, and gives the outputs of the n masked images.
 

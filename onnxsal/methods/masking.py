@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -52,6 +52,12 @@ class RISE:
     seed: int = 0
     batch_size: int | None = None
 
+    asks: ClassVar[str] = "classes"
+
+    def white_box(self) -> None:
+        """Nothing: inputs and outputs will do."""
+        return
+
     def attribute(self, subject: "Subject") -> Iterator[Sequence[Sampled]]:
         """Yield the maps of all targets."""
         space = rise_space(subject.content, subject.size, (self.cells, self.cells))
@@ -87,6 +93,12 @@ class Occlusion:
     stride: int | None = None
     fill: str = "zero"
     batch_size: int | None = None
+
+    asks: ClassVar[str] = "classes"
+
+    def white_box(self) -> None:
+        """Nothing: inputs and outputs will do."""
+        return
 
     def attribute(self, subject: "Subject") -> Iterator[Sequence[Sampled]]:
         """Yield the maps of all targets."""
@@ -132,9 +144,15 @@ class ScoreCAM:
     fill: str = "zero"
     batch_size: int | None = None
 
+    asks: ClassVar[str] = "classes"
+
+    def white_box(self) -> "Activation":
+        """Return the layer."""
+        return Activation(self.layer)
+
     def attribute(self, subject: "Subject") -> Iterator[Sequence[Sampled]]:
         """Yield the maps of all targets."""
-        activation = subject.attributions(Activation(self.layer), 0)(subject.x)[0]
+        activation = subject.attributions(self.white_box(), 0)(subject.x)[0]
         space = layer_space(subject.size, activation.shape[1:])
         enlarged = space.render(Draws(activation, *np.zeros((2, len(activation)), np.int64)))
         low, high = enlarged.min(axis=(1, 2), keepdims=True), enlarged.max(axis=(1, 2), keepdims=True)

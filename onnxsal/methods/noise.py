@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxsal.methods.registry import find_method, make_method, method
+from onnxsal.errors import MethodError
+from onnxsal.methods.registry import Method, find_method, make_method, method
 from onnxsal.methods.subject import Sampled
 from onnxsal.sampling.streams import Purpose, normals
 from onnxsal.sampling.tallies import Moments
@@ -49,6 +50,19 @@ class SmoothGrad:
     seed: int = 0
     batch_size: int | None = None
 
+    asks: ClassVar[str] = "gradient"
+
+    def white_box(self) -> Method:
+        """Return the method that is averaged.
+
+        Raises:
+            MethodError: There is none of that name, or it runs the model many times itself.
+        """
+        info = find_method(self.base)
+        if info.sampled:
+            raise MethodError(f"smoothgrad averages methods of one run, and {self.base} is none: choose another base")
+        return make_method(self.base, {} if self.layer is None else {"layer": self.layer})
+
     @property
     def channels(self) -> str:
         """How a pixel's channels are put together, as the base method does it."""
@@ -56,7 +70,7 @@ class SmoothGrad:
 
     def attribute(self, subject: "Subject") -> Iterator[Sequence[Sampled]]:
         """Yield the averages of all targets."""
-        base = make_method(self.base, {"layer": self.layer} if self.layer else {})
+        base = self.white_box()
         deviation = np.float32(self.noise * (np.ptp(subject.x.astype(np.float32)) if self.scale == "range" else 1))
         found: list[Sampled] = []
         for target in range(subject.targets):

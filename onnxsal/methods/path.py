@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxsal.methods.gradient import Gradient
 from onnxsal.methods.noise import as_input
-from onnxsal.methods.registry import method
+from onnxsal.methods.registry import Method, method
 from onnxsal.methods.subject import Sampled
 from onnxsal.sampling.tallies import Moments
 
@@ -37,6 +37,12 @@ class IntegratedGradients:
     baseline: str = "zero"
     batch_size: int | None = None
 
+    asks: ClassVar[str] = "gradient"
+
+    def white_box(self) -> Method:
+        """Return the gradient."""
+        return Gradient()
+
     @property
     def channels(self) -> str:
         """A pixel's contributions may cancel."""
@@ -50,7 +56,7 @@ class IntegratedGradients:
         way = x - base
         found = []
         for target in range(subject.targets):
-            run = subject.attributions(Gradient(), target)
+            run = subject.attributions(self.white_box(), target)
 
             def answer(start: int, stop: int, run: Any = run) -> Array:
                 points = [as_input(base + np.float32((1 + at) / 2) * way, subject.x.dtype) for at in nodes[start:stop]]

@@ -52,6 +52,11 @@ class MethodInfo:
     source: str
 
     @property
+    def sampled(self) -> bool:
+        """Whether it runs the model many times, rather than being one graph."""
+        return hasattr(self.kind, "attribute")
+
+    @property
     def settings(self) -> dict[str, Any]:
         """Default by name of setting."""
         return {f.name: f.default for f in dataclasses.fields(self.kind)}

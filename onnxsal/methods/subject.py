@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,9 @@ from onnxsal.methods.registry import Method
 from onnxsal.sampling.masks import Draws, MaskSpace
 from onnxsal.sampling.scheduler import Status
 from onnxsal.sampling.tallies import Checkpoint
+
+if TYPE_CHECKING:
+    from onnxsal.detectors.similarity import Kind
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
@@ -59,7 +62,7 @@ class Subject(Protocol):
         ...
 
     def found_again(
-        self, space: MaskSpace, fill: Array, decoder: str | None, similarity: str
+        self, space: MaskSpace, fill: Array, decoder: str | None, similarity: "Kind"
     ) -> Callable[[Draws], Floats]:
         """Return what maps n masks to how well each target, a detection, is found under them, (n, T)."""
         ...
@@ -72,7 +75,9 @@ class Subject(Protocol):
         """Return what stands for "nothing there", float32, of the shape of `x` or broadcast to it."""
         ...
 
-    def loop(self, answer: Callable[[int, int], object], tally: Any, samples: int, batch_size: int | None) -> Iterator[Status]:
+    def loop(
+        self, answer: Callable[[int, int], object], tally: Any, samples: int, batch_size: int | None
+    ) -> Iterator[Status]:
         """Run a loop, as the user asked for it to be run."""
         ...
 
@@ -83,7 +88,17 @@ class Subject(Protocol):
 
 @runtime_checkable
 class SampledMethod(Protocol):
-    """A method that runs its model many times."""
+    """A method that runs its model many times.
+
+    Attributes:
+        asks: What it needs of the model: `classes`, `detections`, or a `gradient`.
+    """
+
+    asks: ClassVar[str]
+
+    def white_box(self) -> Method | None:
+        """Return the method of one graph that it runs, if it is one."""
+        ...
 
     def attribute(self, subject: Subject) -> Iterator[Sequence[Sampled]]:
         """Yield the maps of all targets, better ones each time; the last are final."""

@@ -101,4 +101,5 @@ def _hadamard_rows(seed: int, block: int, cells: int) -> npt.NDArray[np.float32]
     # Entry (r, c) of Sylvester's matrix is -1 to the number of bits that r and c share.
     odd = np.bitwise_count((rows % order)[:, None] & columns) % 2 == 1
     kept = odd ^ signs ^ (rows >= order)[:, None]
-    return kept.astype(np.float32)
+    kept_as_numbers: npt.NDArray[np.float32] = kept.astype(np.float32)
+    return kept_as_numbers

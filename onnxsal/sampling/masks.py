@@ -69,8 +69,9 @@ class MaskSpace:
 
     def render(self, draws: Draws) -> Floats:
         """Return the masks themselves, (n, H, W)."""
-        made: Floats = self.rows[draws.y] @ draws.cells @ self.columns[draws.x].transpose(0, 2, 1)
-        return made + self.outside
+        inside = self.rows[draws.y] @ draws.cells @ self.columns[draws.x].transpose(0, 2, 1)
+        made: Floats = (inside + self.outside).astype(np.float32)
+        return made
 
     def gather(self, draws: Draws, weights: Doubles, group: Integers, groups: int) -> Doubles:
         """Return weighted sums of the cells by group and shift: (n,) weights to (groups, Y, X, s, t).
@@ -81,8 +82,9 @@ class MaskSpace:
         size = int(np.prod(shape[3:]))
         first = ((group * shape[1] + draws.y) * shape[2] + draws.x) * size
         places = first[:, None] + np.arange(size)
-        shares = weights[:, None] * draws.cells.reshape(len(draws), size)
-        return np.bincount(places.ravel(), shares.ravel(), minlength=int(np.prod(shape))).reshape(shape)
+        shares: Doubles = weights[:, None] * draws.cells.reshape(len(draws), size)
+        sums: Doubles = np.bincount(places.ravel(), shares.ravel(), minlength=int(np.prod(shape))).astype(np.float64)
+        return sums.reshape(shape)
 
     def interpolate(self, total: Doubles, *, every: int = 1) -> Doubles:
         """Return sums of masks, without `outside`, from sums of their cells: (Y, X, s, t) to (H, W).
@@ -148,7 +150,8 @@ def _mirrored(place: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
     """Return places on a line that goes on behind its ends as in a mirror: -1 is 1, `count` is `count - 2`."""
     if count == 1:
         return np.zeros_like(place)
-    return (count - 1) - np.abs((count - 1) - np.abs(place))
+    mirrored: npt.NDArray[Any] = (count - 1) - np.abs((count - 1) - np.abs(place))
+    return mirrored
 
 
 def _shifted(enlarging: Floats, length: int, start: int, size: int) -> Floats:

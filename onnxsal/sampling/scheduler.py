@@ -125,9 +125,7 @@ def next_look(done: int) -> int:
     return look
 
 
-def _in_order(
-    answer: Callable[[int, int], object], schedule: Schedule, start: int
-) -> Iterator[tuple[int, object]]:
+def _in_order(answer: Callable[[int, int], object], schedule: Schedule, start: int) -> Iterator[tuple[int, object]]:
     """Yield the answers in order of index, however many workers find them."""
     if schedule.workers == 1:
         for first, last in schedule.ranges(start):

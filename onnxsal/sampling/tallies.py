@@ -57,7 +57,8 @@ class Checkpoint:
         unfinished = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
             with unfinished.open("wb") as file:
-                np.savez(file, job=np.array(self.job), **dict(arrays))
+                everything: dict[str, Any] = {"job": np.array(self.job), **arrays}
+                np.savez(file, **everything)
             os.replace(unfinished, self.path)
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
@@ -187,6 +188,4 @@ class Moments:
     def save(self) -> None:
         """Write the sums down."""
         if self._checkpoint is not None and self._total is not None and self._squares is not None:
-            self._checkpoint.write(
-                {"done": np.array(self.done), "total": self._total, "squares": self._squares}
-            )
+            self._checkpoint.write({"done": np.array(self.done), "total": self._total, "squares": self._squares})

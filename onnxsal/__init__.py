@@ -7,15 +7,19 @@ if TYPE_CHECKING:
     from onnxsal import autodiff as autodiff
     from onnxsal.api import explain as explain
     from onnxsal.api import load as load
+    from onnxsal.detectors.detections import Detection as Detection
     from onnxsal.errors import OnnxsalError as OnnxsalError
     from onnxsal.explanation import Explanation as Explanation
+    from onnxsal.explanation import LoopOptions as LoopOptions
     from onnxsal.explanation import Model as Model
     from onnxsal.explanation import Prediction as Prediction
     from onnxsal.model.card import Card as Card
 
 _HOMES = {
     "Card": "onnxsal.model.card",
+    "Detection": "onnxsal.detectors.detections",
     "Explanation": "onnxsal.explanation",
+    "LoopOptions": "onnxsal.explanation",
     "Model": "onnxsal.explanation",
     "OnnxsalError": "onnxsal.errors",
     "Prediction": "onnxsal.explanation",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from onnxsal.errors import MethodError
@@ -19,6 +20,12 @@ class Choice:
 
     name: str
     options: Mapping[str, Any]
+
+    @property
+    def asks(self) -> str | None:
+        """What a method of many runs needs of the model; None for a method of one."""
+        asked: str | None = getattr(find_method(self.name).kind, "asks", None)
+        return asked
 
 
 def choose(names: Iterable[str], layer: str | None, settings: Mapping[str, str]) -> list[Choice]:
@@ -40,6 +47,23 @@ def choose(names: Iterable[str], layer: str | None, settings: Mapping[str, str])
     for choice in choices:
         make_method(choice.name, choice.options)
     return choices
+
+
+def check_loops(choices: Sequence[Choice], checkpoint: Path | None) -> None:
+    """Refuse options of loops where none is run, and detections and classes at once.
+
+    Raises:
+        MethodError: They do not go together.
+    """
+    asked = {choice.asks for choice in choices}
+    if "detections" in asked and len(asked) > 1:
+        raise MethodError("-m: d-rise explains detections and the others classes: explain with them one by one")
+    if checkpoint is None:
+        return
+    if asked == {None}:
+        raise MethodError(f"--checkpoint: {', '.join(c.name for c in choices)} is one run, with nothing to write down")
+    if len(choices) > 1:
+        raise MethodError("--checkpoint: a file holds one method: explain with them one by one")
 
 
 def _check_layer(infos: Sequence[MethodInfo]) -> None:

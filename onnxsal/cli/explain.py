@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from onnxsal.cli.choice import Choice
     from onnxsal.cli.outputs import Outputs
     from onnxsal.cli.progress import Progress
-    from onnxsal.explanation import Explanation
+    from onnxsal.explanation import Explanation, Model
 
 
 @click.command("explain")
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     help="Images at a time; fewer need less memory.",
 )
 @options.settings_option()
+@options.loop_options()
 @options.card_option()
 @options.inputs_option()
 @options.overwrite_option()
@@ -64,6 +65,9 @@ def command(
     providers: tuple[str, ...],
     batch_size: int,
     settings: dict[str, str],
+    workers: int,
+    tolerance: float | None,
+    checkpoint: Path | None,
     card: Path | None,
     inputs: dict[str, str],
     overwrite: bool,
@@ -76,20 +80,23 @@ def command(
     """
     import onnxsal
     from onnxsal.cli import report
-    from onnxsal.cli.choice import choose
+    from onnxsal.cli.choice import check_loops, choose
     from onnxsal.cli.outputs import Outputs
     from onnxsal.cli.progress import Progress
+    from onnxsal.explanation import LoopOptions
 
     choices = choose(methods, layer, settings)
+    check_loops(choices, checkpoint)
     loaded = onnxsal.load(model, card=card, providers=providers or None)
-    targets = [t.text for t in loaded.read_target(target)]
     outputs = Outputs(output, tuple(dict.fromkeys(formats)), overwrite)
-    jobs = _plan(images, targets, choices, outputs)
     progress = Progress(len(images))
     _read_all(images, progress)
+    targets = [_targets(loaded, photo, target, choices, inputs) for photo in images]
+    jobs = _plan(images, targets, choices, outputs)
+    loop = LoopOptions(workers, tolerance, checkpoint, progress=progress.follow)
 
     def explain(photos: Sequence[Path]) -> "Iterator[tuple[Explanation, ...]]":
-        given: dict[str, Any] = {"target": target, "inputs": inputs, "batch_size": batch_size}
+        given: dict[str, Any] = {"target": target, "inputs": inputs, "batch_size": batch_size, "loop": loop}
         return zip(*(loaded.explain(list(photos), c.name, **c.options, **given) for c in choices), strict=True)
 
     # A file of --input may have a sample for each image, so that they all go in one call.
@@ -98,10 +105,10 @@ def command(
         progress.show("explained", start)
         stop = start + step
         found = explain(images[start:stop])
-        for job, explanations in zip(jobs[start * len(targets) : stop * len(targets)], found, strict=True):
+        for job, explanations in zip((j for photo in jobs[start:stop] for j in photo), found, strict=True):
             _write(job, explanations, outputs)
             progress.clear()
-            if job is jobs[0]:
+            if job is jobs[0][0]:
                 report.announce_guesses(loaded.card)
             report.print_job(job, explanations, as_json=as_json)
 
@@ -121,17 +128,38 @@ class Job:
     panel: Path | None
 
 
-def _plan(photos: Sequence[Path], targets: Sequence[str], choices: "Sequence[Choice]", outputs: "Outputs") -> list[Job]:
-    """Return what is to be written, photos first and targets second, once all of it can be."""
+def _targets(
+    loaded: "Model", photo: Path, target: str | None, choices: "Sequence[Choice]", inputs: dict[str, str]
+) -> list[str]:
+    """Return what is explained of a photo, each as one would type it: of a detector, one for each detection meant."""
+    from onnxsal.explanation.detecting import choose
+    from onnxsal.methods import make_method
+
+    aims = loaded.read_target(target)
+    detecting = [make_method(c.name, c.options) for c in choices if c.asks == "detections"]
+    if not detecting:
+        return [t.text for t in aims]
+    options = {key: getattr(detecting[0], key) for key in ("threshold", "overlap", "decoder")}
+    found = loaded.detect(photo, inputs=inputs, **options)
+    return [f"box:{number}" for number in choose(aims, found, options["threshold"])]
+
+
+def _plan(
+    photos: Sequence[Path], targets: Sequence[Sequence[str]], choices: "Sequence[Choice]", outputs: "Outputs"
+) -> list[list[Job]]:
+    """Return what is to be written, for each photo and its targets, once all of it can be."""
     from onnxsal.cli.outputs import unique_stems
 
     with_panel = len(choices) > 1 and "png" in outputs.formats
     jobs = []
-    for photo, stem in zip(photos, unique_stems(photos), strict=True):
-        for target in targets:
+    for photo, stem, aims in zip(photos, unique_stems(photos), targets, strict=True):
+        own = []
+        for target in aims:
             files = [outputs.results(stem, choice.name, target) for choice in choices]
-            jobs.append(Job(photo, files, outputs.panel(stem, target) if with_panel else None))
-    outputs.check([*(p for job in jobs for files in job.files for p in files), *(j.panel for j in jobs if j.panel)])
+            own.append(Job(photo, files, outputs.panel(stem, target) if with_panel else None))
+        jobs.append(own)
+    every = [job for own in jobs for job in own]
+    outputs.check([*(p for job in every for files in job.files for p in files), *(j.panel for j in every if j.panel)])
     return jobs
 
 

@@ -8,7 +8,10 @@ import click
 
 Decorator = Callable[[Any], Any]
 
-TARGET_HELP = "top (default), top:3, a class index, a label, prob:281, 281-285, layer:NAME,channel=17[,at=ROW,COLUMN]."
+TARGET_HELP = (
+    "top (default), top:3, a class index, a label, prob:281, 281-285, layer:NAME,channel=17[,at=ROW,COLUMN]; of a "
+    "detector box:0, all, top, or a label."
+)
 
 
 def model_argument() -> Decorator:
@@ -46,6 +49,34 @@ def settings_option() -> Decorator:
         callback=_pairs,
         help="Setting of a method, see `onnxsal methods`. Repeatable.",
     )
+
+
+def loop_options() -> Decorator:
+    """Return --workers, --tolerance and --checkpoint, of methods that run the model many times."""
+    workers = click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Runs at a time, for methods of many runs.",
+    )
+    tolerance = click.option(
+        "--tolerance",
+        metavar="PART",
+        type=click.FloatRange(min=0, min_open=True),
+        help="End a sampled map once its standard error is below this part of its range, such as 0.02.",
+    )
+    checkpoint = click.option(
+        "--checkpoint",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Write a sampled map down in FILE as it goes on, and go on from there when it exists.",
+    )
+
+    def decorate(command: Any) -> Any:
+        return workers(tolerance(checkpoint(command)))
+
+    return decorate
 
 
 def inputs_option() -> Decorator:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from onnxsal.detectors.similarity import Kind
 
 # Raised whenever what is built for the same method changes, so that old entries are not found.
-FORMAT = 6
+FORMAT = 7
 
 PROTOBUF_LIMIT = 2_000_000_000  # bytes
 

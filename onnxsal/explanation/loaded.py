@@ -1,6 +1,7 @@
 """A loaded model: what it predicts, why, and the explanation as a graph of its own."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -193,6 +194,65 @@ class Model:
 
         return inspect_model(self)
 
+    def detect(
+        self,
+        image: Any,
+        *,
+        threshold: float = 0.3,
+        overlap: float = 0.5,
+        decoder: str | None = None,
+        inputs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Return what a detector finds, the surest first: a list of `Detection`, or one such list per image.
+
+        Args:
+            image: As for `predict`.
+            threshold: Score from which a detection counts.
+            overlap: Intersection over union above which the surer of two boxes of a class removes the other.
+            decoder: Name of the decoder of the head; None recognises it.
+            inputs: The inputs beside the image, by name: arrays or .npy files.
+
+        Raises:
+            DetectorError: The head is of no known family, or not of the one that is named.
+        """
+        from onnxsal.explanation.detecting import detect, on_photo
+
+        samples, single = read_samples(image, self.card)
+        others = self._other_inputs(inputs, samples)
+        found = []
+        for i, sample in enumerate(samples):
+            sessions = self._sessions(_own(others, i), BATCH_SIZE)
+            found.append(on_photo(detect(sessions, sample, decoder, threshold, overlap), sample, sessions))
+        return found[0] if single else found
+
+    def improve(
+        self,
+        image: Any,
+        method: str = "rise",
+        target: str | int | Target | None = None,
+        layer: str | None = None,
+        *,
+        inputs: Mapping[str, Any] | None = None,
+        batch_size: int = BATCH_SIZE,
+        loop: LoopOptions | None = None,
+        **settings: Any,
+    ) -> Iterator[list[Explanation]]:
+        """Yield the explanations of one image by a method that runs the model many times, as they get better.
+
+        Each is a list with one explanation per target; the last is what `explain` returns. For notebooks:
+        `for (e,) in model.improve("dog.jpg", "rise"): display(e, clear=True)`.
+
+        Args and errors are those of `explain`.
+        """
+        made = self._method(method, layer, settings)
+        if not isinstance(made, SampledMethod):
+            raise MethodError(f"{method} is one run and has nothing to improve: use explain")
+        samples, _ = read_samples(image, self.card)
+        if len(samples) != 1:
+            raise MethodError(f"improve takes one image, not {len(samples)}: use explain")
+        others, targets = self._other_inputs(inputs, samples), self.read_target(target)
+        yield from self._improve(samples[0], targets, others, method, made, batch_size, loop or LoopOptions())
+
     # ----- The stages -----
 
     def _method(self, name: str, layer: str | None, settings: Mapping[str, Any]) -> Method:
@@ -263,8 +323,9 @@ class Model:
     ) -> list[Explanation]:
         found = []
         for i, sample in enumerate(samples):
-            own = {k: a if a.ndim == 0 or a.shape[0] == 1 else a[i : i + 1] for k, a in others.items()}
-            *_, last = self._improve(sample, targets, own, name, method, batch_size, options)
+            part = f"image {i}" if len(samples) > 1 else ""
+            own = replace(options, part=part)
+            *_, last = self._improve(sample, targets, _own(others, i), name, method, batch_size, own)
             found += last
         return found
 
@@ -279,26 +340,17 @@ class Model:
         options: LoopOptions,
     ) -> Iterator[list[Explanation]]:
         """Yield the explanations of one image, better ones each time."""
-        from onnxsal.explanation.sampled import explain_sampled
+        from onnxsal.explanation.sampled import blank, explain_sampled
 
+        sessions = self._sessions(others, batch_size)
+        frame = blank(name, method, sample, self._provenance(sessions.plain))
+        yield from explain_sampled(sessions, sample, targets, method, frame, options)
+
+    def _sessions(self, others: Mapping[str, Array], batch_size: int) -> Sessions:
         image = self.card.image
         batched = image.dim(0) is not None and self._can_batch
-        plain = self._plain_session
-        sessions = Sessions(self._compiler, plain, self.card.card, self._head, image.name, others, batched, batch_size)
-        nothing = np.zeros((0, 0), np.float32)
-        frame = Explanation(
-            nothing,
-            nothing,
-            Target(),
-            np.nan,
-            name,
-            vars(method),
-            (),
-            self._provenance(plain),
-            sample.photo,
-            sample.name,
-        )
-        yield from explain_sampled(sessions, sample, targets, method, frame, options)
+        card, plain = self.card.card, self._plain_session
+        return Sessions(self._compiler, plain, card, self._head, image.name, others, batched, batch_size)
 
     def _provenance(self, session: Session) -> dict[str, str]:
         from onnxsal import __version__
@@ -365,6 +417,11 @@ class Model:
             found = make()
             self._cache.add_json(name, found)
         return found
+
+
+def _own(others: Mapping[str, Array], row: int) -> dict[str, Array]:
+    """Return the other inputs of one sample."""
+    return {k: a if a.ndim == 0 or a.shape[0] == 1 else a[row : row + 1] for k, a in others.items()}
 
 
 def _methods_with_layer() -> list[str]:

@@ -1,6 +1,6 @@
 """Explain by many runs: one image and its targets through a loop, to explanations that get better as it goes on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -47,6 +47,13 @@ def explain_sampled(
     subject = ModelSubject(model, sample, [f.target for f in frames], job, options, detections)
     for maps in method.attribute(subject):
         yield [_explanation(sampled, subject, method, f, sample) for sampled, f in zip(maps, frames, strict=True)]
+
+
+def blank(name: str, method: SampledMethod, sample: Sample, provenance: Mapping[str, str]) -> Explanation:
+    """Return what all explanations of a sample have in common, without a map."""
+    nothing = np.zeros((0, 0), np.float32)
+    settings = vars(method)
+    return Explanation(nothing, nothing, Target(), np.nan, name, settings, (), provenance, sample.photo, sample.name)
 
 
 def method_without_count(method: Any) -> Any:

@@ -67,12 +67,14 @@ class LoopOptions:
         workers: Runs at a time.
         tolerance: End once the relative standard error is below; None never does.
         checkpoint: File to write a loop down in, and to go on from.
+        part: Which of several images this is; their files are named after it.
         progress: Told after every run.
     """
 
     workers: int = 1
     tolerance: float | None = None
     checkpoint: Path | None = None
+    part: str = ""
     progress: Callable[[Status], None] | None = None
 
 
@@ -209,6 +211,7 @@ class ModelSubject:
         path = self._options.checkpoint
         if path is None:
             return None
+        part = " ".join(name for name in (self._options.part, part) if name)
         image = hashlib.sha256(self.x.tobytes()).hexdigest()
         targets = [repr(t) for t in self._targets]
         job = hashlib.sha256(json.dumps([*self._job, image, targets, part]).encode()).hexdigest()

@@ -24,8 +24,7 @@ class Choice:
     @property
     def asks(self) -> str | None:
         """What a method of many runs needs of the model; None for a method of one."""
-        asked: str | None = getattr(find_method(self.name).kind, "asks", None)
-        return asked
+        return find_method(self.name).asks
 
 
 def choose(names: Iterable[str], layer: str | None, settings: Mapping[str, str]) -> list[Choice]:

@@ -34,7 +34,7 @@ def command(output: Path, overwrite: bool) -> None:
     scene = json.loads((folder / "scenes" / "scenes.json").read_text(encoding="utf-8"))[SCENE]
     photo = folder / "scenes" / scene["file"]
     outputs = Outputs(output, overwrite=overwrite)
-    names = list(methods())
+    names = [name for name, info in methods().items() if info.asks != "detections"]
     files = {name: outputs.results(photo.stem, name, "top")[0] for name in names}
     panel = outputs.panel(photo.stem, "top")
     outputs.check([*files.values(), panel])

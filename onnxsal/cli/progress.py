@@ -22,6 +22,7 @@ class Progress:
         self._shown = total > 1 and self._on_terminal
         self._images = ""
         self._written = 0.0
+        self._line = False
 
     def show(self, verb: str, done: int) -> None:
         """Say what is being done, and how many images are behind."""
@@ -38,11 +39,12 @@ class Progress:
 
     def clear(self) -> None:
         """Take the line away, before something else is printed."""
-        if self._on_terminal:
-            self._write("\r\033[K")
+        if self._line:
+            self._line = False
+            click.echo("\r\033[K", err=True, nl=False)
 
-    @staticmethod
-    def _write(text: str) -> None:
+    def _write(self, text: str) -> None:
+        self._line = True
         click.echo(text, err=True, nl=False)
 
 

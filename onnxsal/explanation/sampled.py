@@ -119,6 +119,8 @@ def _heat(sampled: Sampled, subject: ModelSubject, method: SampledMethod) -> npt
         axis = 0 if subject.layout == "NCHW" else 2
         how = getattr(method, "channels", "max_abs")
         attribution = np.abs(reduce_channels(attribution, how, axis=axis))
-    heat = np.maximum(attribution - np.float32(sampled.zero), 0)
     height, width = subject.size
-    return scale_to_unit(heat if heat.shape == subject.size else enlarge(heat, (height, width)))
+    heat = attribution - np.float32(sampled.zero)
+    # Enlarged before it is cut at zero, as compiled explainers do it.
+    heat = heat if heat.shape == (height, width) else enlarge(heat, (height, width))
+    return scale_to_unit(np.maximum(heat, 0))

@@ -6,8 +6,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from onnxsal.detectors import Candidate, decoders, recognise
-from onnxsal.detectors.registry import Evidence, Proposals
+from onnxsal.detectors.families import Candidate, Evidence, Proposals, decoders, recognise
 from onnxsal.detectors.similarity import Kind, best_match
 from onnxsal.errors import DetectorError
 from onnxsal.graph.builder import Op

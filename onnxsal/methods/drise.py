@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from onnxsal.methods.masking import Estimator, make_design, maps_of, worst_error
-from onnxsal.methods.registry import method
+from onnxsal.methods.registry import check_at_least, method
 from onnxsal.methods.subject import Sampled
 from onnxsal.sampling.masks import rise_space
 from onnxsal.sampling.tallies import Floats, Scores
@@ -51,6 +51,9 @@ class DRISE:
     batch_size: int | None = None
 
     asks: ClassVar[str] = "detections"
+
+    def __post_init__(self) -> None:
+        check_at_least(self, samples=1, cells=1, batch_size=1, seed=0, threshold=0, overlap=0)
 
     def white_box(self) -> None:
         """Nothing: inputs and outputs will do."""

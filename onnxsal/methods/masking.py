@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from onnxsal.errors import MethodError
-from onnxsal.methods.registry import method
+from onnxsal.methods.registry import check_at_least, method
 from onnxsal.methods.subject import Sampled
 from onnxsal.sampling.designs import Balanced, Design, Independent
 from onnxsal.sampling.estimate import estimate
@@ -54,6 +54,9 @@ class RISE:
 
     asks: ClassVar[str] = "classes"
 
+    def __post_init__(self) -> None:
+        check_at_least(self, samples=1, cells=1, batch_size=1, seed=0)
+
     def white_box(self) -> None:
         """Nothing: inputs and outputs will do."""
         return
@@ -95,6 +98,9 @@ class Occlusion:
     batch_size: int | None = None
 
     asks: ClassVar[str] = "classes"
+
+    def __post_init__(self) -> None:
+        check_at_least(self, batch_size=1)
 
     def white_box(self) -> None:
         """Nothing: inputs and outputs will do."""
@@ -145,6 +151,9 @@ class ScoreCAM:
     batch_size: int | None = None
 
     asks: ClassVar[str] = "classes"
+
+    def __post_init__(self) -> None:
+        check_at_least(self, batch_size=1)
 
     def white_box(self) -> "Activation":
         """Return the layer."""

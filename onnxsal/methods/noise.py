@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxsal.errors import MethodError
-from onnxsal.methods.registry import Method, find_method, make_method, method
+from onnxsal.methods.registry import Method, check_at_least, find_method, make_method, method
 from onnxsal.methods.subject import Sampled
 from onnxsal.sampling.streams import Purpose, normals
 from onnxsal.sampling.tallies import Moments
@@ -51,6 +51,9 @@ class SmoothGrad:
     batch_size: int | None = None
 
     asks: ClassVar[str] = "gradient"
+
+    def __post_init__(self) -> None:
+        check_at_least(self, samples=1, noise=0, batch_size=1, seed=0)
 
     def white_box(self) -> Method:
         """Return the method that is averaged.

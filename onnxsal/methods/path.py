@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from onnxsal.methods.gradient import Gradient
 from onnxsal.methods.noise import as_input
-from onnxsal.methods.registry import Method, method
+from onnxsal.methods.registry import Method, check_at_least, method
 from onnxsal.methods.subject import Sampled
 from onnxsal.sampling.tallies import Moments
 
@@ -38,6 +38,9 @@ class IntegratedGradients:
     batch_size: int | None = None
 
     asks: ClassVar[str] = "gradient"
+
+    def __post_init__(self) -> None:
+        check_at_least(self, steps=1, batch_size=1)
 
     def white_box(self) -> Method:
         """Return the gradient."""

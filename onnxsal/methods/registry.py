@@ -57,6 +57,12 @@ class MethodInfo:
         return hasattr(self.kind, "attribute")
 
     @property
+    def asks(self) -> str | None:
+        """What it needs of the model, of `classes`, `detections` and `gradient`; None for a method of one graph."""
+        asked: str | None = getattr(self.kind, "asks", None)
+        return asked
+
+    @property
     def settings(self) -> dict[str, Any]:
         """Default by name of setting."""
         return {f.name: f.default for f in dataclasses.fields(self.kind)}
@@ -85,9 +91,13 @@ def _source(doc: str) -> str:
     return re.split(r"[.:] (?=[A-Za-z])", said)[0].rstrip(".")
 
 
-def methods() -> Mapping[str, MethodInfo]:
-    """Return all methods by name, in order of registration."""
-    return types.MappingProxyType(_METHODS)
+def methods(*, sampled: bool | None = None) -> Mapping[str, MethodInfo]:
+    """Return methods by name, in order of registration.
+
+    Args:
+        sampled: True for those that run the model many times, False for those that are one graph; None for all.
+    """
+    return types.MappingProxyType({k: info for k, info in _METHODS.items() if sampled in (None, info.sampled)})
 
 
 def find_method(name: str) -> MethodInfo:
@@ -122,6 +132,18 @@ def make_method(name: str, settings: Mapping[str, Any]) -> Method:
 def method_name(method: Method) -> str:
     """Return the name a method is registered under; of one that is not, its class."""
     return next((info.name for info in _METHODS.values() if isinstance(method, info.kind)), type(method).__name__)
+
+
+def check_at_least(made: Any, **least: float) -> None:
+    """Refuse settings that are below the least that makes sense, or no numbers; None passes.
+
+    Raises:
+        MethodError: One is.
+    """
+    for setting, bound in least.items():
+        value = getattr(made, setting)
+        if value is not None and not bound <= value < float("inf"):
+            raise MethodError(f"{method_name(made)}: setting {setting}={value} is below {bound}, or no number")
 
 
 def _read(name: str, setting: str, value: Any, hint: Any) -> Any:

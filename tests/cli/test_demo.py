@@ -22,10 +22,11 @@ def test_every_method_explains_the_scene(run: Run, folder: Path) -> None:
     scene = json.loads((demo_folder() / "scenes" / "scenes.json").read_text())[SCENE]
     stem = Path(scene["file"]).stem
     assert lines[0].startswith(f"{scene['file']}: digit {scene['label']} ")
-    assert [line.split()[0] for line in lines[1:-1]] == list(methods())
+    names = [name for name in methods() if name != "d-rise"]
+    assert [line.split()[0] for line in lines[1:-1]] == names
     assert any(" on the digit" in line for line in lines if line.split()[0] == "grad-cam")
     written = {p.name for p in (folder / "onnxsal-demo").iterdir()}
-    assert written == {f"{stem}_{m}.png" for m in [*methods(), "panel"]}
+    assert written == {f"{stem}_{m}.png" for m in [*names, "panel"]}
     with Image.open(folder / "onnxsal-demo" / f"{stem}_panel.png") as panel:
         assert panel.width > 800
 

@@ -11,9 +11,11 @@ from click.testing import Result
 from onnx import TensorProto, helper
 from support.small import classifier, without_gap
 
+from onnxsal.methods import methods
+
 Run = Callable[..., Result]
 
-METHODS = {"gradient", "grad-x-input", "guided-backprop", "deconvnet", "cam", "grad-cam", "guided-grad-cam"}
+METHODS = set(methods())
 
 
 def test_every_section_is_shown(run: Run, model: Path) -> None:

@@ -192,7 +192,7 @@ def test_minus_one_is_the_top_class_of_each_sample(method, net):
             assert_array_equal(array, run(session(method, net), x, best)[name])
 
 
-@pytest.mark.parametrize("method", methods())
+@pytest.mark.parametrize("method", methods(sampled=False))
 def test_each_sample_has_its_own_target(method):
     rows = random_input("residual", 3)
     together = run(session(method, "residual"), rows, [4, -1, 2])
@@ -201,7 +201,7 @@ def test_each_sample_has_its_own_target(method):
         assert_allclose(together["attribution"][i], alone["attribution"][0], rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("method", methods())
+@pytest.mark.parametrize("method", methods(sampled=False))
 def test_a_contrast_has_a_second_target(method):
     model = loaded("small").compile(method, target="0-1")
     opened = open_session(onnx_ir.to_proto(model))

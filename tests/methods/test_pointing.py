@@ -56,9 +56,9 @@ def test_the_hottest_place_is_on_the_digit(method):
 
 def test_every_method_points_better_than_chance():
     area = np.mean([(x2 - x1) * (y2 - y1) / (p.shape[0] * p.shape[1]) for p, _, (x1, y1, x2, y2) in scenes()])
-    assert min(hits(name).mean() for name in methods()) > 2 * area
+    assert min(hits(name).mean() for name in methods(sampled=False)) > 2 * area
 
 
 if __name__ == "__main__":
-    for name in methods():
+    for name in methods(sampled=False):
         print(f"| `{name}` | {100 * hits(name).mean():.1f} % |")

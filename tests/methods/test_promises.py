@@ -92,7 +92,7 @@ def blind():
     return onnxsal.load(explainable.blind(), card=AS_GIVEN)
 
 
-@pytest.mark.parametrize("method", methods())
+@pytest.mark.parametrize("method", methods(sampled=False))
 def test_a_map_is_zero_where_the_network_multiplies_the_image_by_zero(blind, rng, method):
     x = rng.standard_normal((2, 3, 12, 12)).astype(np.float32)
     seen = 0
@@ -125,7 +125,7 @@ def test_a_neurons_map_is_zero_outside_its_receptive_field(rng, method, at, rows
 # ----- In photo coordinates -----
 
 
-@pytest.mark.parametrize("method", methods())
+@pytest.mark.parametrize("method", methods(sampled=False))
 @pytest.mark.parametrize(
     ("card", "outside"),
     [
@@ -158,7 +158,7 @@ def test_half_precision_explains_as_its_model_in_single_precision_does():
         array = onnx.numpy_helper.to_array(half).astype(np.float32)
         tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
     model = onnxsal.load(single, card=AS_GIVEN)
-    for method in methods():
+    for method in methods(sampled=False):
         both = zip(
             loaded("half precision").explain(x, method, 1), model.explain(x.astype(np.float32), method, 1), strict=True
         )

@@ -174,7 +174,7 @@ def test_a_neuron_of_a_detector_can_be_explained():
 
 def table():
     """Print the energy on the object, per model, photo and method: share of the map / share of the area."""
-    names = list(methods())
+    names = list(methods(sampled=False))
     print("| model | photo | class |", " | ".join(names), "| area |")
     print("|---|---|---|", "---|" * (len(names) + 1), sep="")
     for stem, photo in PAIRS:

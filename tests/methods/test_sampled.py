@@ -1,0 +1,253 @@
+"""Methods of many runs: each against a slow rewrite from its paper, and the promises they share."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from support import explainable
+from support.explainable import loaded, random_input
+
+import onnxsal
+from onnxsal.errors import MethodError
+from onnxsal.explanation.fills import make_fill
+from onnxsal.methods import methods
+from onnxsal.sampling.designs import Independent
+from onnxsal.sampling.masks import rise_space
+
+QUICK = {
+    "smoothgrad": {"samples": 12},
+    "integrated-gradients": {"steps": 12},
+    "rise": {"samples": 150},
+    "occlusion": {"window": 4, "stride": 2},
+    "score-cam": {},
+}
+NETS = ["small", "channels last", "bytes", "half precision", "batch of one", "any size", "vit"]
+everywhere = pytest.mark.parametrize(("method", "net"), [(m, n) for m in QUICK for n in NETS if n in explainable.NETS])
+
+
+def explain(net, x, method, target=None, **settings):
+    return loaded(net).explain(x, method, target, **QUICK.get(method, {}) | settings)
+
+
+def run(net: str, x: np.ndarray) -> np.ndarray:
+    """Return the first output of the network as it is in its file."""
+    session = open_session(explainable.proto(net))
+    return np.concatenate([session.run(None, {session.get_inputs()[0].name: row[None]})[0] for row in x])
+
+
+def open_session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+# ----- What they share -----
+
+
+def test_every_method_of_many_runs_is_tried_here():
+    assert set(QUICK) == set(methods(sampled=True)) - {"d-rise"}
+
+
+@everywhere
+def test_one_finite_map_per_image_in_zero_to_one(method, net):
+    x = random_input(net, 2)
+    found = explain(net, x, method)
+    assert len(found) == 2
+    for explanation in found:
+        assert explanation.attribution.dtype == explanation.heatmap.dtype == np.float32
+        assert np.isfinite(explanation.attribution).all()
+        assert explanation.heatmap.min() >= 0
+        assert explanation.heatmap.max() in (0, 1)
+        assert explanation.error is None or explanation.error.shape == explanation.attribution.shape
+
+
+@pytest.mark.parametrize("method", QUICK)
+def test_batches_and_workers_leave_no_trace(method):
+    x = random_input("small", 1)
+    once = explain("small", x, method, batch_size=1)
+    for options in ({"batch_size": 5}, {"batch_size": 64}, {"batch_size": 3, "loop": onnxsal.LoopOptions(workers=3)}):
+        again = explain("small", x, method, **options)
+        # The kernels of a batch may round otherwise than those of one sample.
+        assert_allclose(again.attribution, once.attribution, rtol=1e-4, atol=1e-5 * np.abs(once.attribution).max())
+
+
+@pytest.mark.parametrize("method", ["smoothgrad", "rise"])
+def test_a_seed_is_a_map(method):
+    x = random_input("small", 1)
+    one, same, other = (explain("small", x, method, seed=seed) for seed in (1, 1, 2))
+    assert_array_equal(one.attribution, same.attribution)
+    assert (one.attribution != other.attribution).any()
+
+
+@pytest.mark.parametrize("method", QUICK)
+def test_several_targets_are_explained_as_each_alone(method):
+    x = random_input("small", 1)
+    top = explain("small", x, method, "top:3")
+    assert len({e.target.index for e in top}) == 3
+    for explanation in top:
+        alone = explain("small", x, method, explanation.target.index)
+        assert_allclose(explanation.attribution, alone.attribution, rtol=1e-5, atol=1e-7)
+        assert explanation.score == alone.score
+
+
+@pytest.mark.parametrize("method", ["smoothgrad", "rise", "occlusion"])
+def test_a_loop_that_was_interrupted_ends_as_if_it_had_not_been(method, tmp_path):
+    x, stop = random_input("small", 1), []
+
+    def interrupt(status):
+        stop.append(status)
+        if len(stop) == 2:
+            raise KeyboardInterrupt
+
+    file = tmp_path / "loop.npz"
+    options = {"batch_size": 4}
+    with pytest.raises(KeyboardInterrupt):
+        explain("small", x, method, loop=onnxsal.LoopOptions(checkpoint=file, progress=interrupt), **options)
+    told = []
+    resumed = explain("small", x, method, loop=onnxsal.LoopOptions(checkpoint=file, progress=told.append), **options)
+    assert told[0].done > 8
+    assert_array_equal(resumed.attribution, explain("small", x, method, **options).attribution)
+
+
+def test_partial_maps_get_better_and_end_with_the_whole():
+    x = random_input("small", 1)
+    *partial, (last,) = loaded("small").improve(x, "rise", samples=300)
+    whole = loaded("small").explain(x, "rise", samples=300)
+    assert_array_equal(last.attribution, whole.attribution)
+    assert [e.settings["samples"] for (e,) in partial] == [64, 128, 256]
+    errors = [float(e.error.mean()) for (e,) in [*partial, (last,)]]
+    assert errors[-1] < errors[0]
+
+
+def test_a_loop_ends_early_once_it_is_sure_enough():
+    found = explain("small", random_input("small", 1), "rise", samples=100_000, loop=onnxsal.LoopOptions(tolerance=0.2))
+    assert found.settings["samples"] < 10_000
+    assert found.error.max() / np.ptp(found.attribution) <= 0.2
+
+
+@pytest.mark.parametrize("method", QUICK)
+def test_no_single_graph_is_compiled(method):
+    with pytest.raises(MethodError, match=f"{method} runs the model many times and is no single graph"):
+        loaded("small").compile(method)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "message"),
+    [
+        ("rise", {"keep": 1.0}, "keep=1.0 is no probability"),
+        ("rise", {"keep": 0.3, "estimator": "balanced"}, "keep is 0.3: use estimator=centred"),
+        ("rise", {"fill": "pink"}, "'pink' is neither a number nor one of zero, mean"),
+        ("rise", {"samples": 0}, "samples=0"),
+        ("rise", {"cells": 0}, "cells=0"),
+        ("smoothgrad", {"base": "rise"}, "rise is none: choose another base"),
+        ("smoothgrad", {"noise": -1.0}, "noise=-1.0"),
+        ("integrated-gradients", {"steps": 0}, "steps=0"),
+        ("occlusion", {"window": 0}, "at least a pixel"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(method, settings, message):
+    with pytest.raises(MethodError, match=message):
+        loaded("small").explain(random_input("small", 1), method, **settings)
+
+
+# ----- Each against its paper -----
+
+
+@pytest.mark.parametrize("net", ["small", "channels last"])
+@pytest.mark.parametrize(("keep", "fill"), [(0.5, "zero"), (0.3, "mean")])
+def test_rise_is_the_mean_of_probability_times_mask_over_keep(net, keep, fill):
+    x = random_input(net, 1)
+    settings = {"samples": 200, "estimator": "paper", "keep": keep, "seed": 5, "cells": 4, "fill": fill}
+    found = explain(net, x, "rise", 2, **settings)
+    space = rise_space((0, 0, 12, 12), (12, 12), (4, 4))
+    masks = space.render(Independent(space, 5, keep).draw(0, 200))
+    card = loaded(net).card.card
+    hidden = make_fill(fill, x, card)
+    shaped = masks[:, None] if card.layout == "NCHW" else masks[..., None]
+    scores = softmax(run(net, hidden + shaped * (x - hidden)))[:, 2]
+    slow = (scores[:, None, None] * masks).mean(axis=0) / keep
+    assert np.abs(found.attribution - slow).max() <= 1e-6
+    assert found.score == pytest.approx(float(run(net, x)[0, 2]), rel=1e-4)
+
+
+def test_smoothgrad_is_the_mean_gradient_of_noisy_images(rng):
+    from onnxsal.sampling.streams import Purpose, normals
+
+    x = random_input("small", 1)
+    found = explain("small", x, "smoothgrad", 1, samples=9, noise=0.2, seed=3)
+    deviation = 0.2 * np.ptp(x)
+    noisy = np.concatenate([x + np.float32(deviation) * normals(3, Purpose.NOISE, i, x.shape) for i in range(9)])
+    gradients = np.stack([e.attribution for e in loaded("small").explain(noisy, "gradient", 1)])
+    assert_allclose(found.attribution, gradients.mean(axis=0), rtol=1e-4, atol=1e-6)
+    assert_allclose(found.error, gradients.std(axis=0, ddof=1) / 3, rtol=1e-3, atol=1e-6)
+    squared = explain("small", x, "smoothgrad", 1, samples=9, noise=0.2, seed=3, variant="squared")
+    assert_allclose(squared.attribution, (gradients**2).mean(axis=0), rtol=1e-4, atol=1e-6)
+    variance = explain("small", x, "smoothgrad", 1, samples=9, noise=0.2, seed=3, variant="variance")
+    assert_allclose(variance.attribution, gradients.var(axis=0, ddof=1), rtol=1e-3, atol=1e-6)
+    absolute = explain("small", x, "smoothgrad", 1, samples=9, noise=0.2, seed=3, absolute=True)
+    assert_allclose(absolute.attribution, np.abs(gradients).mean(axis=0), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("base", ["gradient", "grad-x-input", "guided-backprop", "deconvnet", "grad-cam", "cam"])
+def test_without_noise_smoothgrad_is_its_base_method(base):
+    x = random_input("small", 1)
+    found = explain("small", x, "smoothgrad", base=base, noise=0.0, samples=2)
+    plain = loaded("small").explain(x, base)
+    assert_allclose(found.attribution, plain.attribution, rtol=1e-5, atol=1e-7)
+    assert_allclose(found.heatmap, plain.heatmap, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("net", ["small", "vit", "residual"])
+@pytest.mark.parametrize("baseline", ["zero", "mean", "0.3"])
+def test_integrated_gradients_sum_to_the_change_in_score(net, baseline):
+    x = random_input(net, 1)
+    found = explain(net, x, "integrated-gradients", 1, steps=300, baseline=baseline)
+    start = np.broadcast_to(make_fill(baseline, x, loaded(net).card.card), x.shape).astype(x.dtype)
+    change = float(run(net, x)[0, 1] - run(net, start)[0, 1])
+    assert float(found.attribution.sum()) == pytest.approx(change, rel=0.01, abs=1e-3)
+
+
+@pytest.mark.parametrize("net", ["small", "channels last"])
+def test_occlusion_is_the_mean_fall_of_the_score_over_the_windows_that_cover_a_pixel(net):
+    x = random_input(net, 1)
+    found = explain(net, x, "occlusion", 1, window=5, stride=3, fill="0.25")
+    total, covered = np.zeros((12, 12)), np.zeros((12, 12))
+    whole = run(net, x)[0, 1]
+    for top in (0, 3, 6, 9):
+        for left in (0, 3, 6, 9):
+            inside = np.zeros((12, 12), bool)
+            inside[top : top + 5, left : left + 5] = True
+            hidden = x.copy()
+            where = (0, slice(None), inside) if loaded(net).card.card.layout == "NCHW" else (0, inside)
+            hidden[where] = 0.25
+            total[inside] += whole - run(net, hidden)[0, 1]
+            covered[inside] += 1
+    assert_allclose(found.attribution, total / covered, rtol=1e-3, atol=1e-5)
+
+
+def test_score_cam_weighs_channels_by_the_score_under_each():
+    x = random_input("small", 1)
+    found = explain("small", x, "score-cam", 1)
+    layer = found.settings["layer"] or loaded("small").inspect().default_layer
+    activation = papers_activation(layer, x)
+    masked = []
+    for channel in activation:
+        large = onnxsal.explanation.sampled.enlarge(channel, (12, 12))
+        mask = (large - large.min()) / (large.max() - large.min()) if np.ptp(large) else np.zeros_like(large)
+        masked.append(mask * x[0])
+    scores = run("small", np.stack(masked).astype(np.float32))[:, 1]
+    slow = np.maximum(np.tensordot(softmax(scores[None])[0], activation, 1), 0)
+    assert_allclose(found.attribution, slow, rtol=1e-4, atol=1e-6)
+
+
+def papers_activation(layer: str, x: np.ndarray) -> np.ndarray:
+    """Return a layer's activation (C, h, w)."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(explainable.proto("small"))
+    proto.graph.output.append(onnx.helper.make_tensor_value_info(layer, onnx.TensorProto.FLOAT, None))
+    session = open_session(proto)
+    return session.run([layer], {session.get_inputs()[0].name: x})[0][0]

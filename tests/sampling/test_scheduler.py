@@ -1,0 +1,126 @@
+"""Loops: any batch, order, number of workers, interruption: the same result."""
+
+import time
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from onnxsal.errors import OutputError
+from onnxsal.sampling.scheduler import Schedule, next_look, sweep
+from onnxsal.sampling.tallies import Checkpoint, Moments, Scores
+
+
+def answer(start: int, stop: int) -> np.ndarray:
+    index = np.arange(start, stop)
+    return np.stack([np.sin(index), np.cos(3 * index)], axis=1).astype(np.float32)
+
+
+def slow_at_first(start: int, stop: int) -> np.ndarray:
+    time.sleep(0.02 if start % 3 == 0 else 0)
+    return answer(start, stop)
+
+
+def run(total=200, batch=7, workers=1, tally=None, of=answer, **kw):
+    tally = tally or Scores(total, 2)
+    states = list(sweep(of, tally, Schedule(total, batch, workers), **kw))
+    return tally, states
+
+
+@pytest.mark.parametrize(("batch", "workers"), [(1, 1), (64, 1), (500, 1), (7, 2), (3, 4)])
+def test_batches_and_workers_change_nothing(batch, workers):
+    assert_array_equal(run(batch=batch, workers=workers, of=slow_at_first)[0].scores, answer(0, 200))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_moments_are_summed_in_order_of_index(workers, rng):
+    arrays = rng.standard_normal((50, 4, 5)).astype(np.float32) * 10.0 ** rng.integers(-6, 6, (50, 1, 1))
+    found = [Moments(), Moments()]
+    for moments, batch in zip(found, (1, 8), strict=True):
+        list(sweep(lambda i, j: arrays[i:j], moments, Schedule(50, batch, workers)))
+    assert_array_equal(found[0].mean, found[1].mean)
+    assert_array_equal(found[0].error, found[1].error)
+    np.testing.assert_allclose(found[0].mean, arrays.astype(np.float64).mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(found[0].variance, arrays.astype(np.float64).var(axis=0, ddof=1), rtol=1e-6, atol=1e-12)
+
+
+def test_looks_come_at_doubling_numbers_and_at_the_end():
+    _, states = run(total=300, batch=10)
+    assert [s.done for s in states] == [70, 130, 260, 300]
+    assert states[-1].seconds_left == 0
+
+
+def test_the_next_look_is_a_power_of_two():
+    assert [next_look(n) for n in (0, 63, 64, 100, 128)] == [64, 64, 128, 128, 256]
+
+
+def test_progress_is_told_after_every_run():
+    told = []
+    run(total=30, batch=10, progress=told.append)
+    assert [(s.done, s.total) for s in told] == [(10, 30), (20, 30), (30, 30)]
+
+
+def test_a_loop_ends_once_it_is_sure_enough():
+    tally = Scores(10_000, 2, error=lambda scores: 1 / np.sqrt(len(scores)))
+    states = list(sweep(answer, tally, Schedule(10_000, 8, tolerance=0.05)))
+    assert tally.done == 512
+    assert states[-1].error == pytest.approx(1 / np.sqrt(512))
+
+
+@pytest.mark.parametrize("kind", ["scores", "moments"])
+def test_an_interrupted_loop_goes_on_where_it_stopped(kind, tmp_path):
+    def tally(name="loop.npz"):
+        checkpoint = Checkpoint(tmp_path / name, "this job")
+        return Scores(200, 2, checkpoint=checkpoint) if kind == "scores" else Moments(checkpoint)
+
+    def breaks(start, stop):
+        if start >= 100:
+            raise KeyboardInterrupt
+        return answer(start, stop)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(sweep(breaks, tally(), Schedule(200, 10)))
+    asked = []
+    resumed = tally()
+    assert resumed.done == 100
+    list(sweep(lambda i, j: (asked.append(i), answer(i, j))[1], resumed, Schedule(200, 10)))
+    assert asked == list(range(100, 200, 10))
+    whole = tally("whole.npz")
+    list(sweep(answer, whole, Schedule(200, 10)))
+    name = "scores" if kind == "scores" else "mean"
+    assert_array_equal(getattr(resumed, name), getattr(whole, name))
+    assert {p.name for p in tmp_path.iterdir()} == {"loop.npz", "whole.npz"}
+
+
+def test_a_worker_that_fails_ends_the_loop_with_its_error():
+    def fails(start, stop):
+        if start >= 50:
+            raise ValueError("of no use")
+        return answer(start, stop)
+
+    with pytest.raises(ValueError, match="of no use"):
+        run(workers=3, batch=10, of=fails)
+
+
+def test_more_samples_than_written_down_may_be_asked_for(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "loop.npz", "job")
+    list(sweep(answer, Scores(50, 2, checkpoint=checkpoint), Schedule(50, 10)))
+    longer = Scores(80, 2, checkpoint=checkpoint)
+    list(sweep(answer, longer, Schedule(80, 10)))
+    assert_array_equal(longer.scores, answer(0, 80))
+
+
+def test_another_jobs_checkpoint_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "loop.npz"
+    list(sweep(answer, Scores(20, 2, checkpoint=Checkpoint(path, "job")), Schedule(20, 10)))
+    before = path.read_bytes()
+    with pytest.raises(OutputError, match=r"loop\.npz belongs to another explanation"):
+        Scores(20, 2, checkpoint=Checkpoint(path, "other"))
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
+    path = tmp_path / "photo.npz"
+    path.write_bytes(b"no archive")
+    with pytest.raises(OutputError, match=r"photo\.npz is no checkpoint"):
+        Scores(20, 2, checkpoint=Checkpoint(path, "job"))

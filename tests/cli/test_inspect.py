@@ -51,7 +51,7 @@ def test_a_guess_is_marked(run: Run, folder: Path) -> None:
 def test_a_program_gets_all_of_it(run: Run, model: Path) -> None:
     found = json.loads(run("inspect", model, "--json").output)
     assert {v["method"] for v in found["methods"]} == METHODS
-    assert all(v["works"] for v in found["methods"])
+    assert [v["method"] for v in found["methods"] if not v["works"]] == ["d-rise"]
     assert found["head"]["classes"] == 4
     assert found["head"]["gap"]
     assert found["default_layer"] in {row["name"] for row in found["layers"]}

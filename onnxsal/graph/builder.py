@@ -16,6 +16,7 @@ import onnx.shape_inference
 import onnx_ir as ir
 
 from onnxsal.errors import UnsupportedModel
+from onnxsal.graph.flow import subgraphs
 from onnxsal.graph.types import annotate, constant, dims, static_shape, type_proto
 
 T = TypeVar("T")
@@ -34,13 +35,14 @@ class Op:
     Attributes:
         graph: The graph written to.
         opset: Version of `ai.onnx` to write.
+        ir_version: The model's.
     """
 
     def __init__(self, graph: ir.Graph, opset: int, ir_version: int = 10, *, outer: "Op | None" = None) -> None:
         """Start to write at the end of `graph`, which may be a subgraph of what `outer` writes."""
         self.graph = graph
         self.opset = opset
-        self._ir_version = ir_version
+        self.ir_version = ir_version
         self._scope = "onnxsal"
         self._memo: dict[Any, Any] = {}
         self._names = set(_all_names(graph))
@@ -54,6 +56,11 @@ class Op:
         if not op_type[0].isupper():
             raise AttributeError(op_type)
         return partial(self.emit, op_type)
+
+    @property
+    def scope_name(self) -> str:
+        """What the nodes emitted now are named after."""
+        return self._scope
 
     @contextmanager
     def scope(self, name: str) -> Iterator[None]:
@@ -122,7 +129,7 @@ class Op:
                 {str(v.name): type_proto(v) for v in known},
                 data,
                 opset_imports=[onnx.helper.make_opsetid("", self.opset)],
-                ir_version=self._ir_version,
+                ir_version=self.ir_version,
             )
         except onnx.shape_inference.InferenceError as error:
             raise AssertionError(f"{node.op_type} {node.name!r} is ill-formed: {error}; inputs {known}") from error
@@ -280,3 +287,6 @@ def _all_names(graph: ir.Graph) -> Iterator[str | None]:
     for node in ir.traversal.RecursiveGraphIterator(graph):
         yield node.name
         yield from (v.name for v in node.outputs)
+        for inner in subgraphs(node):
+            yield from (v.name for v in inner.inputs)
+            yield from inner.initializers

@@ -9,6 +9,9 @@
    that are surely the same have one name, and arithmetic on shapes is done where its result is known.
 6. What SplitToSequence parts at constant places is a Split; an If whose condition is known is its branch.
 
+All of this holds in the bodies of control flow too. Their values have names of their own, and their constants
+stand in the main graph.
+
 Names of values stay, so that what the user calls a layer is still there.
 """
 
@@ -23,6 +26,7 @@ from onnxsal.errors import UnsupportedModel
 from onnxsal.graph.bounds import LAST_OPSET_WITH_BOUNDS_AS_ATTRIBUTES, has_untyped_bounds, type_bounds
 from onnxsal.graph.branches import take_known_branches
 from onnxsal.graph.flattening import LAST_OPSET_THAT_FLATTENS, flatten_hardmax
+from onnxsal.graph.flow import subgraphs
 from onnxsal.graph.geometry import spell_out_geometry
 from onnxsal.graph.groups import LAST_OPSET_WITH_GROUP_SCALES, spell_group_scales
 from onnxsal.graph.inference import infer_shapes, is_big, type_as_its_tensor
@@ -31,6 +35,7 @@ from onnxsal.graph.resampling import (
     LAST_OPSET_WITHOUT_MODES,
     sample_as_before_modes,
 )
+from onnxsal.graph.scopes import bodies, name_apart, share_initializers
 from onnxsal.graph.sequences import part_sequences
 from onnxsal.graph.symbols import follow_symbols
 from onnxsal.graph.types import dims
@@ -65,7 +70,10 @@ def canonicalise(model: ir.Model) -> ir.Model:
         flatten_hardmax(model.graph)
     model = to_opset(model)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    _bypass_identity_on_initializers(model.graph)
+    name_apart(model)
+    share_initializers(model)
+    for graph in [model.graph, *bodies(model.graph)]:
+        _bypass_identity_on_initializers(graph)
     if before <= LAST_OPSET_WITHOUT_MODES:
         sample_as_before_modes(model.graph, shrinks=before > LAST_OPSET_WITH_UPSAMPLE)
     if before <= LAST_OPSET_WITH_BOUNDS_AS_ATTRIBUTES and has_untyped_bounds(model.graph):
@@ -73,11 +81,17 @@ def canonicalise(model: ir.Model) -> ir.Model:
         type_bounds(model.graph)
     _spell_onesided(model.graph)
     infer_shapes(model)
-    while follow_symbols(model) or take_known_branches(model.graph) or part_sequences(model.graph):
+    while follow_symbols(model) or _simplify(model):
         infer_shapes(model)
     while spell_out_geometry(model.graph):
         _infer_again(model)
     return model
+
+
+def _simplify(model: ir.Model) -> bool:
+    """Write branches and sequences that are known before the run as what they are; tell whether there were any."""
+    graphs = [model.graph, *bodies(model.graph)]
+    return any(take_known_branches(graph) or part_sequences(graph) for graph in graphs)
 
 
 def opset_of(model: ir.Model) -> int:
@@ -219,6 +233,10 @@ def _forget_shapes(graph: ir.Graph | ir.Function, model: ir.Model) -> None:
     """
     outputs = set(graph.outputs)
     for node in graph:
+        for body in subgraphs(node):
+            # What a Loop counts with may be () or (1,), as its body says.
+            for value in [*body.inputs[2 if node.op_type == "Loop" else 0 :], *body.outputs]:
+                value.shape = None
         if node.domain not in ("", "ai.onnx") and node.op_identifier() not in model.functions:
             continue
         for value in node.outputs:

@@ -42,6 +42,12 @@ class Contents:
         numbers = [n for n in found if isinstance(n, int)]
         return np.array(numbers, value.dtype.numpy()).reshape(shape) if len(numbers) == len(found) else None
 
+    def copy(self) -> "Contents":
+        """Return what is known so far; what is learnt later stays out of it."""
+        made = Contents()
+        made._known = dict(self._known)
+        return made
+
     def add(self, node: ir.Node) -> None:
         """Find what a node's first output holds."""
         inputs = [self.of(v) for v in node.inputs]

@@ -13,6 +13,7 @@ import onnx
 import onnx.reference
 import onnx_ir as ir
 
+from onnxsal.graph.flow import subgraphs
 from onnxsal.graph.types import constant, static_shape
 
 # Elements of an input or output; folding is for shapes, axes and scales, not for weights.
@@ -28,7 +29,7 @@ class Folder:
     """Replaces small nodes all of whose inputs are constant by initializers."""
 
     def __init__(self, model: ir.Model) -> None:
-        """Fold nodes of this model's main graph."""
+        """Fold nodes of this model; what they become stands in the main graph."""
         self._graph = model.graph
         self._opset = model.opset_imports.get("", 0)
         self._computed: dict[Any, list[np.ndarray] | None] = {}
@@ -39,7 +40,8 @@ class Folder:
         if tensors is None:
             return []
         made = [become_initializer(self._graph, v, t) for v, t in zip(node.outputs, tensors, strict=True)]
-        self._graph.remove(node, safe=True)
+        assert node.graph is not None
+        node.graph.remove(node, safe=True)
         return made
 
     def _compute(self, node: ir.Node) -> list[ir.TensorProtocol] | None:
@@ -61,7 +63,7 @@ def _is_foldable(node: ir.Node) -> bool:
         return False
     if any(v.is_graph_output() for v in node.outputs):
         return False
-    if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()):
+    if subgraphs(node):
         return False
     if node.op_type in ("Shape", "Size"):
         return node.inputs[0] is not None and static_shape(node.inputs[0]) is not None

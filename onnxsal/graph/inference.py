@@ -136,6 +136,9 @@ def _read_back(graph: ir.Graph, proto: onnx.GraphProto) -> None:
         twin = next((nodes[v.name] for v in node.outputs if v.name in nodes), None)
         for inner, there in _bodies(node, twin) if twin is not None else ():
             _read_back(inner, there)
+            for value, info in zip(inner.inputs, there.input, strict=True):
+                if value.type is None:
+                    _keep(value, info.type)
 
 
 def _bodies(node: ir.Node, twin: onnx.NodeProto) -> Iterator[tuple[ir.Graph, onnx.GraphProto]]:

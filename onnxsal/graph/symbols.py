@@ -5,14 +5,18 @@ elements shows that it is the batch again. Under two names the batch looks like 
 at every later Add and MatMul, and gradients would have to ask the run about it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import onnx
 import onnx.shape_inference
 import onnx_ir as ir
 
 from onnxsal.graph.contents import Contents, factor, product, quotient
+from onnxsal.graph.flow import subgraphs
 from onnxsal.graph.fold import Folder, become_initializer
+from onnxsal.graph.scopes import bodies
+from onnxsal.graph.turns import follow_into
 from onnxsal.graph.types import UNINFERRED, Dim, dims, type_proto
 
 INTEGERS = frozenset({ir.DataType.INT64, ir.DataType.INT32})
@@ -24,16 +28,19 @@ def follow_symbols(model: ir.Model) -> bool:
     Integers that turn out to be known, such as the number of channels taken from a shape, become
     initializers, and so does what is computed of nothing but constants. Tell whether any did.
     """
-    walk = _Walk(model)
-    for node in list(model.graph):
-        walk.visit(node)
-    for node in model.graph:
-        for value in node.outputs:
-            walk.rename(value)
-    for node in model.graph:
+    walk = Walk(model)
+    walk.visit_all(model.graph)
+    graphs = [model.graph, *bodies(model.graph)]
+    for value in [
+        *(v for graph in graphs[1:] for v in graph.inputs),
+        *(v for g in graphs for n in g for v in n.outputs),
+    ]:
+        walk.rename(value)
+    for node in [node for graph in graphs for node in graph]:
         walk.settle_content(node)
-    for node in reversed(list(model.graph)):
-        _drop_if_unread(model.graph, node)
+    for graph in reversed(graphs):
+        for node in reversed(list(graph)):
+            _drop_if_unread(graph, node)
     for value in walk.made:
         if value.dtype in INTEGERS and not value.uses():
             del model.graph.initializers[str(value.name)]
@@ -46,7 +53,7 @@ def _drop_if_unread(graph: ir.Graph, node: ir.Node) -> None:
         graph.remove(node, safe=True)
 
 
-class _Walk:
+class Walk:
     """What has been found so far.
 
     Attributes:
@@ -55,9 +62,14 @@ class _Walk:
         contents: What small integer values hold.
         changed: Values whose shape or content is now known better than ONNX's inference told.
         made: The initializers that nodes became.
+        supposing: Whether what is found is only supposed, so that no node may change.
+        anew: Whether to infer shapes also where nothing new is known of the inputs.
     """
 
     def __init__(self, model: ir.Model) -> None:
+        """Know what a model declares of its inputs."""
+        self.declared = set(model.graph.outputs)
+        self.supposing = self.anew = False
         self.graph = model.graph
         self.folder = Folder(model)
         self.made: list[ir.Value] = []
@@ -67,20 +79,36 @@ class _Walk:
         self.contents = Contents()
         self.changed: set[ir.Value] = set()
 
+    def visit_all(self, graph: ir.Graph) -> None:
+        """Take in the nodes of a graph."""
+        for node in list(graph):
+            self.visit(node)
+
+    @contextmanager
+    def suppose(self) -> Iterator[None]:
+        """Forget what is learnt within, and change no node; shapes of values stay as they were found."""
+        before = self.supposing, dict(self.names), self.contents, set(self.changed)
+        self.supposing, self.contents = True, self.contents.copy()
+        yield
+        self.supposing, self.names, self.contents, self.changed = before
+
     def visit(self, node: ir.Node) -> None:
-        if made := self.folder.fold(node):
+        """Take in a node, and what it holds."""
+        if not self.supposing and (made := self.folder.fold(node)):
             self.became(made)
             return
         for value in node.outputs:
             self.rename(value)
+        follow_into(self, node)
         if node.domain != "" or node.inputs[:1] == (None,):
             return
-        if any(v in self.changed for v in node.inputs):
+        if self.anew or any(v in self.changed for v in node.inputs):
             self.infer_again(node)
         if node.op_type in ("Reshape", "Expand", "ConstantOfShape"):
             self.shape_as_told(node)
         self.contents.add(node)
-        self.settle_content(node)
+        if not self.supposing:
+            self.settle_content(node)
 
     def settle_content(self, node: ir.Node) -> None:
         """Replace a node's output by an initializer if what it holds is known."""
@@ -111,7 +139,7 @@ class _Walk:
 
     def infer_again(self, node: ir.Node) -> None:
         """Infer a node's shapes from what is now known of its inputs."""
-        if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()):
+        if subgraphs(node):
             return
         inputs = [v for v in node.inputs if v is not None]
         if node.op_type in UNINFERRED:
@@ -164,11 +192,12 @@ class _Walk:
         return keep
 
     def stems_from_input(self, dim: str) -> bool:
+        """Tell whether a size is that of a graph input, or a multiple of it."""
         return factor(dim)[1] in self.given
 
     def settle(self, value: ir.Value, shape: Sequence[Dim]) -> None:
-        # What the model declares of its outputs stays as it is.
-        if tuple(shape) != dims(value) and not value.is_graph_output():
+        """Write a shape onto a value. What the model declares of its outputs stays as it is."""
+        if tuple(shape) != dims(value) and value not in self.declared:
             value.shape = ir.Shape(list(shape))
             self.changed.add(value)
 

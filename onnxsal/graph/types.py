@@ -22,6 +22,19 @@ def is_float(value: ir.Value) -> bool:
     return value.dtype is None or value.dtype in FLOATS
 
 
+def has_gradient(value: ir.Value) -> bool:
+    """Tell whether `value` is a float tensor, or a sequence of them, or may hold either."""
+    kind = value.type
+    while isinstance(kind, ir.SequenceType | ir.OptionalType):
+        kind = kind.elem_type
+    return kind is None or (isinstance(kind, ir.TensorType) and kind.dtype in FLOATS)
+
+
+def is_sequence(value: ir.Value) -> bool:
+    """Tell whether `value` is a sequence of tensors."""
+    return isinstance(value.type, ir.SequenceType)
+
+
 def dims(value: ir.Value) -> tuple[Dim, ...] | None:
     """Return the shape as numbers, names, and None where nothing is known; None if not even the rank is."""
     if value.shape is None:

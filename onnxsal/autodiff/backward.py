@@ -2,22 +2,25 @@
 
 The walk prunes to the nodes between `wrt` and the seeds, looks up a rule for each of their inputs,
 emits it, undoes broadcasting, and adds up what arrives at one value from several readers. What comes
-out is ordinary graph.
+out is ordinary graph. The rule of a node that holds graphs calls the walk again, on a copy of them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import onnx
 import onnx_ir as ir
 
+from onnxsal.autodiff.bodies import Request, Whole
 from onnxsal.autodiff.broadcast import unbroadcast
 from onnxsal.autodiff.node import NodeView, formal_name
+from onnxsal.autodiff.path import Missing, Path, active_inputs, active_reads, find_path, look_inside, schema_of
 from onnxsal.autodiff.primal import Primal
 from onnxsal.autodiff.registry import ZERO, Cotangents, Rule, RuleBook
 from onnxsal.errors import MissingRule, UnsupportedModel
 from onnxsal.graph.builder import Op
-from onnxsal.graph.flow import read_values
+from onnxsal.graph.lists import add_lists
+from onnxsal.graph.types import is_sequence
 
 
 def differentiate(
@@ -31,9 +34,9 @@ def differentiate(
     """Emit the cotangents of `wrt`, given those of the values in `seeds`.
 
     Args:
-        op: Writes to the graph that holds all these values.
+        op: Writes to the graph that holds the values in `seeds`.
         seeds: Cotangent by value.
-        wrt: Float values of the main graph.
+        wrt: Float values of that graph or, if it is a body, of one around it.
         rules: The rule book.
         keep_half: Compute half-precision gradients in half precision, not in float32.
 
@@ -52,79 +55,6 @@ def differentiate(
     for node in reversed(path.nodes):
         walk.visit(node)
     return [walk.total(value) for value in wrt]
-
-
-@dataclass(frozen=True)
-class Path:
-    """What lies between `wrt` and the target.
-
-    Attributes:
-        nodes: In topological order.
-        active: Values that depend on `wrt`.
-        missing: Node and formal input of each rule that is wanted and absent.
-    """
-
-    nodes: list[ir.Node]
-    active: set[ir.Value]
-    missing: list[tuple[ir.Node, str]]
-
-
-def find_path(op: Op, of: Sequence[ir.Value], wrt: Iterable[ir.Value], rules: RuleBook) -> Path:
-    """Find the nodes that a gradient of `of` with respect to `wrt` passes."""
-    primal = op.once(Primal)
-    ancestors = _ancestors(primal, of)
-    active, nodes = set(wrt), []
-    missing: list[tuple[ir.Node, str]] = []
-    for node in primal.nodes():
-        if node not in ancestors:
-            continue
-        wanted = [(formal, _rule(primal, node, formal, active, rules)) for formal in _active_inputs(op, node, active)]
-        if all(rule is ZERO for _, rule in wanted):
-            continue
-        nodes.append(node)
-        missing += [(node, formal) for formal, rule in wanted if rule is None]
-        active.update(primal.carried(node))
-    return Path(nodes, active, missing)
-
-
-def _rule(primal: Primal, node: ir.Node, formal: str, active: set[ir.Value], rules: RuleBook) -> Rule | None:
-    """Return the rule of an input; None if there is none for what stands there."""
-    rule = rules.lookup(node.domain, node.op_type, formal)
-    integers = [v for v in node.inputs if v is not None and v in active and not primal.differentiates(node, v)]
-    return None if integers and rule is not ZERO else rule
-
-
-def _ancestors(primal: Primal, values: Sequence[ir.Value]) -> set[ir.Node]:
-    """Return the nodes of the main graph that `values` are computed from."""
-    found: set[ir.Node] = set()
-    stack = [p for v in values if (p := primal.producer(v)) is not None]
-    while stack:
-        node = stack.pop()
-        if node in found:
-            continue
-        found.add(node)
-        stack += [p for v in read_values(node) if (p := primal.producer(v)) is not None]
-    return found
-
-
-def _active_inputs(op: Op, node: ir.Node, active: set[ir.Value]) -> list[str]:
-    """Return the formal names of the inputs that carry a gradient."""
-    schema, carries = schema_of(op, node), op.once(Primal).carries
-    formals = [
-        formal_name(schema, i) for i, v in enumerate(node.inputs) if v is not None and v in active and carries(v)
-    ]
-    if any(v in active and v not in node.inputs for v in read_values(node)):
-        formals.append("a value its subgraph reads")
-    return list(dict.fromkeys(formals))
-
-
-def schema_of(op: Op, node: ir.Node) -> onnx.defs.OpSchema | None:
-    """Return the schema of a node's operator; None for operators that ONNX does not define."""
-    domain = "" if node.domain == "ai.onnx" else node.domain
-    try:
-        return onnx.defs.get_schema(node.op_type, op.opset if not domain else 1, domain)
-    except onnx.defs.SchemaError:
-        return None
 
 
 class _Walk:
@@ -150,23 +80,39 @@ class _Walk:
             with self.op.scope(f"{self.rules.name}_{value.name}"):
                 total = parts[0]
                 for part in parts[1:]:
-                    total = self.op.Add(total, part)
+                    total = self._add(total, part)
             self.arrived[value] = [total]
         return self.arrived[value][0]
+
+    def _add(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return add_lists(self.op, a, b) if is_sequence(a) else self.op.Add(a, b)
 
     def visit(self, node: ir.Node) -> None:
         """Emit the cotangents of a node's active inputs."""
         cotangents = [self.total(self.primal.original(v)) for v in node.outputs]
         if all(g is None for g in cotangents):
             return
+        whole = self.rules.whole(node.domain, node.op_type)
         with self.op.scope(f"{self.rules.name}_{node.name or node.outputs[0].name}"):
+            if whole is not None:
+                self._visit_whole(whole, node, cotangents)
+                return
             view = NodeView(self.op, node, cotangents, keep_half=self.keep_half)
             g = self._upstream(node, view, cotangents)
-            for formal in _active_inputs(self.op, node, self.active):
+            for formal in active_inputs(self.op, node, self.active):
                 rule = self.rules.lookup(node.domain, node.op_type, formal)
                 assert rule is not None
                 if rule is not ZERO:
                     self._apply(rule, node, view, formal, g)
+
+    def _visit_whole(self, whole: Whole, node: ir.Node, cotangents: list[ir.Value | None]) -> None:
+        """Emit the cotangents of all that a node and its bodies read."""
+        of = {v for v, g in zip(node.outputs, cotangents, strict=True) if g is not None}
+        inside = look_inside(self.op, node, whole.bodies(node), of, self.active, self.rules)
+        walk = partial(differentiate, rules=self.rules, keep_half=self.keep_half)
+        wanted = active_reads(self.op, node, self.active)
+        for value, g in whole.vjp(self.op, Request(node, cotangents, wanted, inside, walk, self._gradient_type)):
+            self.add(value, self._settle(node, g, value))
 
     def _upstream(self, node: ir.Node, view: NodeView, cotangents: list[ir.Value | None]) -> ir.Value:
         """Return what the rule gets as `g`."""
@@ -197,21 +143,22 @@ class _Walk:
                 f"define: write types into the file (python -m onnxruntime.tools.symbolic_shape_infer)"
             )
         g = unbroadcast(self.op, g, self.primal.shaped_like(primal), node.op_type)
-        wanted = self.primal.gradient_type(primal, keep_half=self.keep_half)
+        wanted = self._gradient_type(primal)
         assert g.dtype == wanted, f"{node.op_type}: cotangent of {primal.name!r} is {g.dtype}, not {wanted}"
         if primal.shape is not None and not (g.is_graph_input() or g.is_initializer()):
             g.shape = primal.shape
         return g
 
+    def _gradient_type(self, value: ir.Value) -> ir.DataType:
+        found = self.primal.gradient_type(value, keep_half=self.keep_half)
+        assert found is not None
+        return found
 
-def _describe(missing: list[tuple[ir.Node, str]], wrt: Sequence[ir.Value], seeds: Mapping[ir.Value, ir.Value]) -> str:
-    lines = "; ".join(
-        f"{n.domain or 'ai.onnx'}::{n.op_type}, input {formal!r}, node {n.name or n.outputs[0].name!r}"
-        for n, formal in missing
-    )
-    last = missing[-1][0].outputs[0].name
+
+def _describe(missing: Sequence[Missing], wrt: Sequence[ir.Value], seeds: Mapping[ir.Value, ir.Value]) -> str:
+    last = missing[-1].outermost.outputs[0].name
     return (
         f"no vjp rule for {len(missing)} input(s) on the way from {', '.join(repr(v.name) for v in wrt)} to "
-        f"{', '.join(repr(v.name) for v in seeds)}: {lines}; explain a layer after {last!r}, "
+        f"{', '.join(repr(v.name) for v in seeds)}: {'; '.join(map(str, missing))}; explain a layer after {last!r}, "
         f"or see CONTRIBUTING, 'Add a rule'"
     )

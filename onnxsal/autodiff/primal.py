@@ -14,7 +14,7 @@ from onnxsal.graph.builder import Op
 from onnxsal.graph.expansions import expand
 from onnxsal.graph.geometry import WINDOWED, spell_out
 from onnxsal.graph.quantisation import PASSING, Quantisation, fused_into, quantisation_of, real
-from onnxsal.graph.types import FLOATS, HALVES, is_float
+from onnxsal.graph.types import FLOATS, HALVES, has_gradient
 
 # Of their outputs only the first depends on the input as numbers do: a scale follows from the largest and
 # smallest entry, and changing it moves no more than the rounding.
@@ -41,7 +41,7 @@ class Primal:
             return
         for weight in expanded.weights:
             weight.name = self._op.fresh(weight.name or "const")
-            self._op.graph.register_initializer(weight)
+            self._op.hold(weight)
         for made in expanded.nodes:
             if made.op_type in WINDOWED:
                 spell_out(made)
@@ -80,8 +80,8 @@ class Primal:
         return quantisation_of(self.original(value))
 
     def carries(self, value: ir.Value) -> bool:
-        """Tell whether a value has a gradient: floats, and integers that stand for real numbers."""
-        if is_float(value):
+        """Tell whether a value has a gradient: floats, sequences of them, and integers that stand for real numbers."""
+        if has_gradient(value):
             return True
         return isinstance(value.type, ir.TensorType) and self.quantisation(value) is not None
 

@@ -11,6 +11,7 @@ import onnx
 import onnx_ir as ir
 
 if TYPE_CHECKING:
+    from onnxsal.autodiff.bodies import Whole
     from onnxsal.autodiff.node import NodeView
     from onnxsal.graph.builder import Op
 
@@ -43,6 +44,7 @@ class RuleBook:
         self.name = name
         self._under = under
         self._rules: dict[Key, Rule] = {}
+        self._wholes: dict[tuple[str, str], Whole] = {}
 
     def overlay(self, name: str) -> "RuleBook":
         """Return an empty book laid over this one."""
@@ -77,6 +79,22 @@ class RuleBook:
         if rule is None and self._under is not None:
             return self._under.lookup(domain, op_type, formal)
         return rule
+
+    def declare_whole(self, op_type: str, whole: "Whole", *, domain: str = "") -> None:
+        """Register one rule for all inputs of an operator that holds graphs, and for what these read around them."""
+        self._wholes[domain, op_type] = whole
+
+    def whole(self, domain: str, op_type: str) -> "Whole | None":
+        """Return the rule for all inputs of an operator at once, or None where each input has its own."""
+        domain = "" if domain == "ai.onnx" else domain
+        whole = self._wholes.get((domain, op_type))
+        if whole is None and self._under is not None:
+            return self._under.whole(domain, op_type)
+        return whole
+
+    def wholes(self) -> set[tuple[str, str]]:
+        """Return the operators `(domain, op_type)` whose inputs this book itself has one rule for."""
+        return set(self._wholes)
 
     def overrides(self) -> set[tuple[str, str]]:
         """Return the operators `(domain, op_type)` that this book itself has rules for."""

@@ -153,6 +153,14 @@ class Op:
         found: T = self._memo[key]
         return found
 
+    def within(self, body: ir.Graph) -> "Op":
+        """Return the builder of a body of this graph, one for each."""
+        key = ("within", id(body))
+        if key not in self._memo:
+            self._memo[key] = Op(body, self.opset, self.ir_version, outer=self)
+        found: Op = self._memo[key]
+        return found
+
     # ----- Constants -----
 
     def const(self, value: Any, dtype: ir.DataType | None = None) -> ir.Value:
@@ -177,6 +185,13 @@ class Op:
             self._memo[key] = made
         found: ir.Value = self._memo[key]
         return found
+
+    def hold(self, weight: ir.Value) -> None:
+        """Register an initializer in the outermost graph, where subgraphs see it."""
+        if self._outer is not None:
+            self._outer.hold(weight)
+        else:
+            self.graph.register_initializer(weight)
 
     def scalar(self, value: float, *, like: ir.Value) -> ir.Value:
         """Return a rank-0 constant of the type of `like`."""

@@ -15,7 +15,7 @@ from onnxsal.graph.flow import subgraphs
 def open_body(op: Op, name: str) -> Op:
     """Return what writes an empty body of a node that `op` will write."""
     body = ir.Graph([], [], nodes=[], opset_imports={"": op.opset}, name=op.fresh(name))
-    return Op(body, op.opset, op.ir_version, outer=op)
+    return op.within(body)
 
 
 def argument(inner: Op, like: ir.Value, name: str = "item") -> ir.Value:

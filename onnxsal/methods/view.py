@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from onnxsal.autodiff import STANDARD, RuleBook
-from onnxsal.autodiff.backward import differentiate, find_path
+from onnxsal.autodiff.backward import differentiate
 from onnxsal.autodiff.node import NodeView
+from onnxsal.autodiff.path import find_path
 from onnxsal.errors import LayerError, MethodError
 from onnxsal.graph.builder import Op, rank
 from onnxsal.graph.find import find_value
@@ -136,11 +137,11 @@ class View:
         return gradient
 
     def rectifiers(self) -> list[str]:
-        """Return the names of the nodes that guided backpropagation and DeconvNet change, in topological order."""
+        """Return the names of the nodes that guided backpropagation and DeconvNet change, those within bodies last."""
         start = find_value(self._op.graph, self._findings.gradient_point)
         path = find_path(self._op, [self._scalar.of], [start], STANDARD)
         kinds = dict(RECTIFIERS)
-        candidates = [n for n in path.nodes if n.domain in ("", "ai.onnx") and n.op_type in kinds]
+        candidates = [n for n in [*path.nodes, *path.inner] if n.domain in ("", "ai.onnx") and n.op_type in kinds]
         return [n.name or n.outputs[0].name or "" for n in candidates if is_rectifier(NodeView(self._op, n))]
 
     def _reaches(self, value: ir.Value) -> bool:

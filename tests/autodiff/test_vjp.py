@@ -274,14 +274,32 @@ def test_rule_for_a_custom_operator_can_be_laid_over_the_standard_book():
     assert [n.op_type for n in proto.graph.node] == ["Twice", "Add", "Identity"]
 
 
-def test_subgraph_that_reads_an_active_value_is_named():
+def test_missing_rules_within_bodies_are_listed_with_the_way_to_them():
+    text = (
+        "agraph (float[2] x, bool c) => (float[2] y) { h = custom.First(x) "
+        "z = If (c) <then_branch = yes () => (float[2] a) { a = custom.Second(h) }, "
+        "else_branch = no () => (float[2] b) { b = If (c) <"
+        "then_branch = maybe () => (float[2] d) { d = custom.Third(x) }, "
+        "else_branch = never () => (float[2] e) { e = Neg(h) }> }>  y = Neg(z) }"
+    )
+    with pytest.raises(MissingRule) as error:
+        vjp(model(text, imports=', "custom" : 1'), of="y", wrt="x")
+    assert str(error.value) == (
+        "no vjp rule for 3 input(s) on the way from 'x' to 'y': custom::First, input '0', node 'h'; "
+        "custom::Second, input '0', node 'a' in the then_branch of If 'z'; "
+        "custom::Third, input '0', node 'd' in the then_branch of If 'b' in the else_branch of If 'z'; "
+        "explain a layer after 'z', or see CONTRIBUTING, 'Add a rule'"
+    )
+
+
+def test_custom_operator_whose_graph_reads_an_active_value_is_named():
     text = (
         "agraph (float[2] x, bool c) => (float[2] y) "
-        "{ y = If (c) <then_branch = yes () => (float[2] a) { a = Mul(x, x) }, "
-        "else_branch = no () => (float[2] b) { b = Neg(x) }> }"
+        "{ y = custom.Maybe (c) <branch = yes () => (float[2] a) { a = Mul(x, x) }> }"
     )
-    with pytest.raises(MissingRule, match=r"ai\.onnx::If, input 'a value its subgraph reads', node 'y'"):
-        vjp(model(text), of="y", wrt="x")
+    source = model(text, imports=', "custom" : 1')
+    with pytest.raises(MissingRule, match=r"custom::Maybe, input 'a value its subgraph reads', node 'y'"):
+        vjp(source, of="y", wrt="x")
 
 
 @pytest.mark.parametrize("name", ["cotangent_y", "grad_x"])

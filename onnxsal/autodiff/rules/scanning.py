@@ -3,7 +3,7 @@
 import onnx_ir as ir
 
 from onnxsal.autodiff.rules.slices import flip
-from onnxsal.graph.builder import Op
+from onnxsal.graph.subgraph import argument, open_body, result, write
 from onnxsal.graph.types import dims
 
 
@@ -25,37 +25,16 @@ def scan(op, states, items, step, *, backwards=False):
     if backwards:
         finals, stacked = scan(op, states, [flip(op, v, [0]) for v in items], step)
         return finals, [flip(op, v, [0]) for v in stacked]
-    body = ir.Graph([], [], nodes=[], opset_imports={"": op.opset}, name=op.fresh("step"))
-    inner = Op(body, op.opset, outer=op)
-    old = [_argument(inner, v, dims(v)) for v in states]
-    new, stacked = step(inner, old, [_argument(inner, v, dims(v)[1:]) for v in items])
+    inner = open_body(op, "step")
+    old = [argument(inner, v) for v in states]
+    new, stacked = step(inner, old, [argument(inner, sketch(v, dims(v)[1:])) for v in items])
     for value in [*new, *stacked]:
-        body.outputs.append(_own(inner, value))
-    node = ir.Node(
-        "",
-        "Scan",
-        [*states, *items],
-        [ir.AttrGraph("body", body), ir.AttrInt64("num_scan_inputs", len(items))],
-        outputs=[ir.Value(name=op.fresh(f"{body.name}_{i}")) for i in range(len(body.outputs))],
-        name=op.fresh(f"{body.name}/Scan"),
-    )
-    op.graph.append(node)
-    for value, like in zip(node.outputs, states, strict=False):
-        value.type, value.shape = like.type, like.shape
-    for value, one in zip(node.outputs[len(states) :], stacked, strict=True):
-        value.type, value.shape = one.type, ir.Shape([dims(items[0])[0], *dims(one)])
-    return node.outputs[: len(states)], node.outputs[len(states) :]
+        result(inner, value)
+    wholes = [sketch(v, [dims(items[0])[0], *dims(v)]) for v in stacked]
+    made = write(op, "Scan", [*states, *items], [*states, *wholes], {"body": inner}, num_scan_inputs=len(items))
+    return made[: len(states)], made[len(states) :]
 
 
-def _argument(inner, like, shape):
-    value = ir.Value(name=inner.fresh(f"{inner.graph.name}/item"), type=like.type, shape=ir.Shape(shape))
-    inner.graph.inputs.append(value)
-    return value
-
-
-def _own(inner, value):
-    """Return a value fit for an output of the subgraph: made there, and no output yet."""
-    node = value.producer()
-    if node is not None and node.graph is inner.graph and value not in inner.graph.outputs:
-        return value
-    return inner.Identity(value)
+def sketch(like, shape):
+    """Return a value that nothing makes, of the type of another."""
+    return ir.Value(type=like.type, shape=ir.Shape(list(shape)))

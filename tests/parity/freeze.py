@@ -4,12 +4,14 @@ Run by hand where torch is installed; the ordinary tests read what it writes and
 
     python tests/parity/freeze.py [ARCHITECTURE ...]
 
-Last run with torch 2.13.0, torchvision 0.28.0, onnxscript 0.7.2, onnx 1.23.2, numpy 2.4.6.
+Those of transformers, and what torchvision has beyond classifiers, were frozen with torch 2.14.1, torchvision 0.29.1,
+transformers 5.24.0, onnxscript 0.7.2, onnx 1.23.2; the others with torch 2.13.0 and torchvision 0.28.0.
 """
 
 import copy
 import sys
 import tempfile
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -47,36 +49,47 @@ def main(names: list[str]) -> None:
 
 def freeze(name: str, architecture: Architecture) -> list[Path]:
     """Write the reference and the two graphs of one architecture."""
-    module = architecture.build().eval()
+    # The exporters cannot write what a module has kept of its weights if it wants gradients.
+    module = architecture.build().eval().requires_grad_(False)
     fill(module, architecture.gain)
     reference = find_reference(module, architecture)
-    parameters = {key for key, value in module.state_dict().items() if value.is_floating_point()}
+    parameters = parameters_of(module)
     written = [reference.save(name)]
-    for exporter in ("dynamo", "torchscript"):
-        model = export(module, torch.from_numpy(reference.x), exporter)
-        written.append(frozen.save_graph(model, parameters, f"{name}.{exporter}"))
+    for exporter in frozen.EXPORTERS:
+        if f"{name}.{exporter}" not in frozen.NOT_EXPORTED:
+            opset = getattr(architecture, exporter)
+            model = export(module, torch.from_numpy(reference.x), exporter, opset)
+            written.append(frozen.save_graph(model, parameters, f"{name}.{exporter}"))
     return written
+
+
+def parameters_of(module: nn.Module) -> set[str]:
+    """Return the names of what `fill` fills."""
+    return {name for name, value in module.state_dict().items() if value.is_floating_point()}
 
 
 def fill(module: nn.Module, gain: float) -> None:
     """Put generated weights into `module`."""
     with torch.no_grad():
-        for name, value in module.state_dict().items():
+        # Backwards, since the exporters call a weight that has two names by the first.
+        for name, value in reversed(module.state_dict().items()):
             if value.is_floating_point():
                 value.copy_(torch.from_numpy(weight(name, tuple(value.shape), gain)))
 
 
 def find_reference(module: nn.Module, architecture: Architecture) -> frozen.Reference:
     """Return the reference of the first two images that lie away from kinks."""
-    exact = copy.deepcopy(module).double()
-    others = [module, *(with_noise(exact, number) for number in range(3))]
+    # Copies, since some modules keep what they computed when they first ran.
+    exact, plain = copy.deepcopy(module).double(), copy.deepcopy(module)
+    others = [plain, *(with_noise(exact, number) for number in range(3))]
     size, gain = architecture.size, architecture.gain
     numbers = list(islice((n for n in range(TRIES) if is_smooth(exact, others, frozen.image(n, size))), 2))
     if len(numbers) < 2:
         raise RuntimeError(f"only {numbers} of {TRIES} images lie away from kinks; lower the gain")
     x = torch.from_numpy(frozen.images(numbers, size))
     scores, gradient = run(exact, x.double())
-    return frozen.Reference(size, gain, np.array(numbers), scores.float().numpy(), gradient.float().numpy())
+    kept = gradient.float().numpy().ravel()[:: frozen.Reference.thinned]
+    return frozen.Reference(size, gain, np.array(numbers), scores.float().numpy(), kept)
 
 
 def is_smooth(exact: nn.Module, others: list[nn.Module], image: Floats) -> bool:
@@ -115,7 +128,7 @@ def run(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     return scores.detach(), gradient
 
 
-def export(module: nn.Module, x: Tensor, exporter: str) -> onnx.ModelProto:
+def export(module: nn.Module, x: Tensor, exporter: str, opset: int) -> onnx.ModelProto:
     """Return the module as ONNX, with every parameter under its own name.
 
     Hence no folding of BatchNormalization into Conv, which the exporters do by default: it
@@ -127,18 +140,18 @@ def export(module: nn.Module, x: Tensor, exporter: str) -> onnx.ModelProto:
         options = {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        from_torch.export(module, x, path, ["scores"], exporter, from_torch.OPSETS[exporter], True, **options)
+        from_torch.export(module, x, path, ["scores"], exporter, opset, True, **options)
         model = onnx.load(path)
     if exporter == "dynamo":
-        onnxscript.optimizer.fold_constants(model, should_fold=keep_weights)
+        onnxscript.optimizer.fold_constants(model, should_fold=partial(keep_weights, parameters_of(module)))
         onnxscript.optimizer.remove_unused_nodes(model)
     onnx.checker.check_model(model, full_check=True)
     return model
 
 
-def keep_weights(node: onnx_ir.Node) -> bool | None:
-    """Return False for a Transpose, which would fold into a weight; None leaves the choice to the optimizer."""
-    return False if node.op_type == "Transpose" else None
+def keep_weights(parameters: set[str], node: onnx_ir.Node) -> bool | None:
+    """Return False for what would fold a parameter into another; None leaves the choice to the optimizer."""
+    return False if any(v is not None and v.name in parameters for v in node.inputs) else None
 
 
 if __name__ == "__main__":

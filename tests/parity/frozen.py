@@ -10,6 +10,16 @@ from numpy.typing import NDArray
 from parity.weights import Floats, uniform, weight
 
 FOLDER = Path(__file__).with_name("data")
+EXPORTERS = ("dynamo", "torchscript")
+NOT_EXPORTED = {
+    "deformable.torchscript": "writes no torchvision::deform_conv2d",
+    "dinov2_registers.torchscript": "writes no aten::_upsample_bicubic2d_aa",
+    "mobilevitv2.torchscript": "has no Col2Im at opset 17, and fails on the module's unfold from 18 on",
+    "mixture.torchscript": "writes adaptive pooling only to sizes that divide the map's",
+    "upernet.torchscript": "writes adaptive pooling only to sizes that divide the map's",
+    "rt_detr_v2.dynamo": "writes no aten::_is_all_true, which the module's own checks leave behind",
+}
+"""Architecture and exporter, and what keeps that exporter from writing it."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +31,9 @@ class Reference:
         gain: Of the weights, see `weights.weight`.
         numbers: Of the two images, among those tried for being away from kinks.
         scores: The module's output.
-        gradient: Of <cotangent, scores> with respect to the input.
+        gradient: Of <cotangent, scores> with respect to the input, flattened and thinned.
+        thinned: Of how many elements of the gradient one is kept: an odd number meets the pixels of every
+            stride, and a third of the file will do.
     """
 
     size: int
@@ -29,6 +41,7 @@ class Reference:
     numbers: NDArray[np.int64]
     scores: NDArray[np.float32]
     gradient: NDArray[np.float32]
+    thinned: int = 3
 
     @property
     def x(self) -> Floats:
@@ -39,6 +52,10 @@ class Reference:
     def cotangent(self) -> Floats:
         """The cotangent of the scores."""
         return uniform("cotangent", self.scores.shape)
+
+    def thin(self, gradient: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the elements of a whole gradient that are kept."""
+        return gradient.ravel()[:: self.thinned]
 
     def save(self, name: str) -> Path:
         """Write it under `name`."""
@@ -51,7 +68,9 @@ class Reference:
         """Read it."""
         with np.load(FOLDER / f"{name}.npz") as saved:
             size, gain = int(saved["size"]), float(saved["gain"])
-            return cls(size, gain, saved["numbers"], saved["scores"], saved["gradient"])
+            # The first that were frozen have all of it.
+            thinned = int(saved["thinned"]) if "thinned" in saved else 1
+            return cls(size, gain, saved["numbers"], saved["scores"], saved["gradient"].ravel(), thinned)
 
 
 def images(numbers: list[int], size: int) -> Floats:

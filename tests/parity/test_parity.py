@@ -42,15 +42,18 @@ def test_input_gradient_is_that_of_torch_autograd(name):
     for level in ("ORT_ENABLE_BASIC", "ORT_ENABLE_ALL"):
         outputs = run(backward, feeds, level)
         assert relative(outputs[scores], reference.scores) <= TOLERANCE
-        error = relative(outputs[f"grad_{image}"], reference.gradient)
+        error = relative(reference.thin(outputs[f"grad_{image}"]), reference.gradient)
         if error > TOLERANCE:
             # A fused kernel rounds otherwise and may cross a kink (one ReLU of a million gives 4e-4):
             # an excess counts only if the plain kernels have it too.
-            error = relative(run(backward, feeds, "ORT_DISABLE_ALL")[f"grad_{image}"], reference.gradient)
+            plain = run(backward, feeds, "ORT_DISABLE_ALL")[f"grad_{image}"]
+            error = relative(reference.thin(plain), reference.gradient)
         assert error <= TOLERANCE, f"{name}: relative error {error:.1e} at {level}"
 
 
-def test_every_architecture_is_frozen_from_both_exporters():
-    architectures = {name.split(".")[0] for name in NAMES}
-    assert len(architectures) >= 12
-    assert set(NAMES) == {f"{one}.{exporter}" for one in architectures for exporter in ("dynamo", "torchscript")}
+def test_every_architecture_is_frozen_from_every_exporter_that_writes_it():
+    architectures = {path.stem for path in frozen.FOLDER.glob("*.npz")}
+    assert len(architectures) >= 50
+    pairs = {f"{one}.{exporter}" for one in architectures for exporter in frozen.EXPORTERS}
+    assert set(NAMES) == pairs - set(frozen.NOT_EXPORTED)
+    assert set(frozen.NOT_EXPORTED) <= pairs

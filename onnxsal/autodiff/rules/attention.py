@@ -91,7 +91,15 @@ def _biased_scores_cotangent(op, node):
         total = _ungrouped(op, node, total)
     else:  # as Y in half precision lacks the digits that make this the mean of what it is taken from
         total = op.ReduceSum(op.Mul(found, weights), [-1], keepdims=1)
-    return _plus(op, op.Mul(weights, op.Sub(found, total)), _scores_output(node, BIASED))
+    return _plus(op, op.Mul(weights, op.Sub(found, total)), _biased_output(op, node))
+
+
+def _biased_output(op, node):
+    """Return the cotangent of the biased scores that are handed out: none where the bias hides them."""
+    found, bias = _scores_output(node, BIASED), node.once(_bias)
+    if found is None or bias is None:
+        return found
+    return op.Where(op.Equal(bias, op.scalar(-math.inf, like=bias)), op.scalar(0, like=found), found)
 
 
 def _scores_output(node, mode):

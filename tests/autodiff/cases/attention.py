@@ -95,6 +95,13 @@ ATTENTION = [
         note="a float mask under which one query sees nothing",
         **SMOOTH_IN_ORT,
     ),
+    attention(
+        "is_causal=1,qk_matmul_output_mode=2",
+        PLAIN | {"m": "3,5"},
+        "y,,,qk",
+        note="scores with a bias that hides some, of which ONNX Runtime hands out the lowest number",
+        **SMOOTH_IN_ORT,
+    ),
     *(
         attention(
             f"is_causal={causal}",

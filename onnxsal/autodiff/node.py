@@ -107,6 +107,16 @@ class NodeView:
         index = names.index(formal)
         return self._cotangents[index] if index < len(self._cotangents) else None
 
+    def readers(self, formal: str) -> set[str]:
+        """Return the operators of the model that read an output, be it through Cast or Identity."""
+        found: set[str] = set()
+        values = [v] if (v := self._find(formal)) is not None else []
+        while values:
+            nodes = [use.node for use in values.pop().uses()]
+            found |= {n.op_type for n in nodes}
+            values += [n.outputs[0] for n in nodes if n.op_type in ("Cast", "Identity")]
+        return found
+
     def once(self, make: Callable[[Op, "NodeView"], T]) -> T:
         """Return `make(op, node)`, made once: what the rules of several inputs share."""
         if make not in self._made:

@@ -1,6 +1,6 @@
 """Bring a model into canonical form: the one spelling that everything above may rely on.
 
-1. Model-local functions are inlined.
+1. Model-local functions are inlined, and operators that are nothing but a function written out.
 2. Constants are initializers, never nodes; no Identity stands between an initializer and its readers;
    small expressions of constants, and shapes that are known, are computed.
 3. One opset: 21, or the model's own where it is later and something in it needs that.
@@ -25,6 +25,7 @@ from onnx_ir.passes import common
 from onnxsal.errors import UnsupportedModel
 from onnxsal.graph.bounds import LAST_OPSET_WITH_BOUNDS_AS_ATTRIBUTES, has_untyped_bounds, type_bounds
 from onnxsal.graph.branches import take_known_branches
+from onnxsal.graph.expansion import expand_functions
 from onnxsal.graph.flattening import LAST_OPSET_THAT_FLATTENS, flatten_hardmax
 from onnxsal.graph.flow import subgraphs
 from onnxsal.graph.geometry import spell_out_geometry
@@ -63,6 +64,7 @@ def canonicalise(model: ir.Model) -> ir.Model:
     _name_unknown_dims(model.graph)
     if model.functions:
         common.InlinePass()(model)
+    expand_functions(model, opset_of(model))
     before = opset_of(model)
     if before <= LAST_OPSET_WITH_GROUP_SCALES:
         spell_group_scales(model.graph)

@@ -16,7 +16,7 @@ from onnxsal.autodiff.broadcast import unbroadcast
 from onnxsal.autodiff.node import NodeView, formal_name
 from onnxsal.autodiff.path import Missing, Path, active_inputs, active_reads, find_path, look_inside, schema_of
 from onnxsal.autodiff.primal import Primal
-from onnxsal.autodiff.registry import ZERO, Cotangents, Rule, RuleBook
+from onnxsal.autodiff.registry import SCATTER_FREE, STANDARD, ZERO, Cotangents, Rule, RuleBook
 from onnxsal.errors import MissingRule, UnsupportedModel
 from onnxsal.graph.builder import Op
 from onnxsal.graph.lists import add_lists
@@ -46,6 +46,8 @@ def differentiate(
     Raises:
         MissingRule: Nodes on the way have no rule; the message lists them all.
     """
+    if op.spellings:
+        rules = rules.onto(SCATTER_FREE, STANDARD)
     path = find_path(op, list(seeds), wrt, rules)
     if path.missing:
         raise MissingRule(_describe(path.missing, wrt, seeds))

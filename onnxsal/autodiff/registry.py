@@ -50,6 +50,16 @@ class RuleBook:
         """Return an empty book laid over this one."""
         return RuleBook(name, under=self)
 
+    def onto(self, ground: "RuleBook", old: "RuleBook") -> "RuleBook":
+        """Return this book with `ground` in the place of `old`, which may lie under it."""
+        if self is old:
+            return ground
+        if self._under is None:
+            return self
+        book = RuleBook(self.name, under=self._under.onto(ground, old))
+        book._rules = self._rules
+        return book
+
     def rule(self, op_type: str, *, wrt: str, domain: str = "") -> Callable[[Rule], Rule]:
         """Register the decorated function for one input of an operator.
 
@@ -107,6 +117,9 @@ class RuleBook:
 
 STANDARD = RuleBook("grad")
 """The true derivative."""
+
+SCATTER_FREE = STANDARD.overlay("grad")
+"""The true derivative in operators that browsers have; other rules scatter, and `graph/web.py` spells that out."""
 
 vjp = STANDARD.rule
 declare_zero = STANDARD.zero

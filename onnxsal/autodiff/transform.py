@@ -1,6 +1,7 @@
 """`vjp`: from a model to the model that also computes its vector-Jacobian products."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import onnx
 import onnx_ir as ir
@@ -10,9 +11,10 @@ from onnxsal.autodiff.primal import Primal
 from onnxsal.autodiff.registry import STANDARD, RuleBook
 from onnxsal.errors import LayerError, OnnxsalError
 from onnxsal.graph.builder import Op
-from onnxsal.graph.canonical import canonicalise, opset_of
+from onnxsal.graph.canonical import MAX_IR_VERSION, canonicalise, opset_of
 from onnxsal.graph.find import find_value
 from onnxsal.graph.prune import prune
+from onnxsal.graph.web import RUNTIMES
 
 
 def vjp(
@@ -22,6 +24,7 @@ def vjp(
     wrt: str | Sequence[str],
     rules: RuleBook = STANDARD,
     keep_half: bool = False,
+    target: Literal["native", "web"] = "native",
 ) -> ir.Model:
     """Return a model that computes, beside its outputs, the cotangents of `wrt` given those of `of`.
 
@@ -38,17 +41,24 @@ def vjp(
         rules: The rule book; `STANDARD` is the true derivative.
         keep_half: Compute the gradients of float16 and bfloat16 values in their own type. They are
             computed, and handed in and out, in float32 otherwise, since small ones vanish in float16.
+        target: The runtime to write for. `web` keeps to what WebGPU in a browser has kernels for: nothing is
+            scattered, no MaxPool gives Indices, no Slice runs backwards, convolutions say all their geometry.
+            The model's own nodes stay as they are.
 
     Raises:
+        ValueError: There is no such target.
         LayerError: A name is not in the model, or is neither a float value nor a quantised one.
         MissingRule: Operators on the way have no rule.
+        UnsupportedModel: The gradient cannot be written for the target.
     """
+    if target not in RUNTIMES:
+        raise ValueError(f"no target {target!r}; there are {', '.join(map(repr, RUNTIMES))}")
     if isinstance(model, onnx.ModelProto):
         model = ir.from_proto(model)
     sources, targets = _names(of), _names(wrt)
     result = canonicalise(model)
     graph = result.graph
-    op = Op(graph, opset_of(result), result.ir_version)
+    op = Op(graph, opset_of(result), result.ir_version, spellings=RUNTIMES[target])
     values = {name: _value(op, name) for name in [*sources, *targets]}
     seeds: dict[ir.Value, ir.Value] = {}
     for name in sources:
@@ -58,6 +68,9 @@ def vjp(
     gradients = differentiate(op, seeds, [values[name] for name in targets], rules, keep_half=keep_half)
     for name, g in zip(targets, gradients, strict=True):
         _expose(op, values[name], g, f"grad_{name}", keep_half)
+    op.check_spellings()
+    if target == "web":
+        result.ir_version = min(result.ir_version or MAX_IR_VERSION, MAX_IR_VERSION)
     _settle_constants(model, graph)
     prune(result)
     return result

@@ -1,7 +1,7 @@
 """`onnxsal compile`: an explanation as one ONNX file."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     "or channel itself is an input of the graph."
 )
 @options.layer_option()
+@click.option(
+    "--runtime",
+    type=click.Choice(["native", "web"]),
+    default="native",
+    show_default=True,
+    help="What will run it: web writes it in operators that onnxruntime-web has in WebGPU.",
+)
 @options.settings_option()
 @options.card_option()
 @options.overwrite_option()
@@ -31,6 +38,7 @@ def command(
     output: Path,
     target: str | None,
     layer: str | None,
+    runtime: Literal["native", "web"],
     settings: dict[str, str],
     card: Path | None,
     overwrite: bool,
@@ -52,7 +60,7 @@ def command(
     check_file(output, overwrite=overwrite)
     if output.exists() and model.exists() and output.samefile(model):
         raise OutputError(f"{output} is the model itself: choose another file (-o)")
-    explainer = onnxsal.load(model, card=card).compile(choice.name, target=target, **choice.options)
+    explainer = onnxsal.load(model, card=card).compile(choice.name, target=target, runtime=runtime, **choice.options)
     data = to_bytes(explainer)
     make_folder(output.parent)
     write_file(output, data, overwrite=overwrite)

@@ -105,13 +105,13 @@ class Compiler:
 
         return self._kept(["masked detector", decoder, kind, batched], build)
 
-    def build(self, method: Method, form: Form, *, batched: bool = False) -> "ir.Model":
+    def build(self, method: Method, form: Form, *, batched: bool = False, runtime: str = "native") -> "ir.Model":
         """Return the explainer graph itself, its facts in its metadata."""
         from onnxsal.methods.explainer import build_explainer, describe
 
         graph = self._network.graph(batched=batched)
         findings = self._network.findings(batched=batched)
-        explainer = build_explainer(graph, findings, method, form)
+        explainer = build_explainer(graph, findings, method, form, runtime)
         explainer.model.metadata_props.update(describe(explainer, method, form, findings))
         return explainer.model
 

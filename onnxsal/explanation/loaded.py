@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -161,7 +161,13 @@ class Model:
         return flat[0] if single and len(targets) == 1 else flat
 
     def compile(
-        self, method: str = "grad-cam", *, target: str | None = None, layer: str | None = None, **settings: Any
+        self,
+        method: str = "grad-cam",
+        *,
+        target: str | None = None,
+        layer: str | None = None,
+        runtime: Literal["native", "web"] = "native",
+        **settings: Any,
     ) -> "ir.Model":
         """Return the explanation as one self-contained ONNX model, for any ONNX Runtime.
 
@@ -173,20 +179,25 @@ class Model:
             method: Name of a method.
             target: Form of the target; a class named in it is an input of the graph all the same.
             layer: The layer, for methods that take one.
+            runtime: What will run it. `web` keeps what is added to operators that onnxruntime-web has in WebGPU:
+                nothing is scattered, no MaxPool gives Indices. It runs anywhere else too, some of it slower.
             **settings: The method's own settings.
 
         Raises:
-            OnnxsalError: The method or layer does not fit the model.
+            OnnxsalError: The method, layer or runtime does not fit the model.
         """
         from onnxsal.explanation.portable import make_portable
+        from onnxsal.graph.web import RUNTIMES
 
+        if runtime not in RUNTIMES:
+            raise MethodError(f"no runtime {runtime!r}; there are {', '.join(RUNTIMES)}")
         made = self._method(method, layer, settings)
         if isinstance(made, SampledMethod):
             raise MethodError(
                 f"{method} runs the model many times and is no single graph: explain with it, or compile another method"
             )
         form = self.read_target(target)[0].form
-        return make_portable(self._compiler.build(made, form), self.card.card)
+        return make_portable(self._compiler.build(made, form, runtime=runtime), self.card.card)
 
     def inspect(self) -> "Inspection":
         """Return what was found in the model, and for each method whether it works on it."""

@@ -5,9 +5,9 @@ for them), hands out the same value for the same expression twice, and names wha
 it belongs to, so that the graph can be read in a viewer.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,6 +25,11 @@ T = TypeVar("T")
 SMALL = 64
 
 
+Spelling = Callable[["Op", list[ir.Value | None], dict[str, Any], int], Any]
+"""How an operator is written where a runtime lacks it: from inputs and attributes to what `emit` returns, or None
+where the operator itself will do."""
+
+
 class Op:
     """Emits nodes at the end of a graph.
 
@@ -36,9 +41,19 @@ class Op:
         graph: The graph written to.
         opset: Version of `ai.onnx` to write.
         ir_version: The model's.
+        spellings: What is written in place of operators, by their names; those of `outer` within a subgraph.
+        refused: What could not be written that way so far, and why.
     """
 
-    def __init__(self, graph: ir.Graph, opset: int, ir_version: int = 10, *, outer: "Op | None" = None) -> None:
+    def __init__(
+        self,
+        graph: ir.Graph,
+        opset: int,
+        ir_version: int = 10,
+        *,
+        outer: "Op | None" = None,
+        spellings: Mapping[str, Spelling] | None = None,
+    ) -> None:
         """Start to write at the end of `graph`, which may be a subgraph of what `outer` writes."""
         self.graph = graph
         self.opset = opset
@@ -48,7 +63,10 @@ class Op:
         self._names = set(_all_names(graph))
         self._counts: dict[str, int] = {}
         self._outer = outer
+        self.spellings = spellings or {}
+        self.refused: list[str] = []
         if outer is not None:
+            self.spellings, self.refused = outer.spellings, outer.refused
             self._scope, self._names, self._counts = outer._scope, outer._names, outer._counts
 
     def __getattr__(self, op_type: str) -> Callable[..., ir.Value]:
@@ -75,13 +93,37 @@ class Op:
 
     def emit(self, op_type: str, *args: Any, outputs: int = 1, **named: Any) -> Any:
         """Append a node and return its output, or a tuple of them if `outputs` is above 1."""
-        schema = onnx.defs.get_schema(op_type, self.opset, "")
+        schema = _schema(op_type, self.opset)
         inputs, attributes = self._bind(schema, args, named)
+        spell = self.spellings.get(op_type)
+        made = spell(self, inputs, attributes, outputs) if spell is not None else None
+        return self.emit_as_is(op_type, inputs, attributes, outputs) if made is None else made
+
+    def emit_as_is(
+        self, op_type: str, inputs: list[ir.Value | None], attributes: dict[str, Any], outputs: int = 1
+    ) -> Any:
+        """Do what `emit` does, whatever the operator's spelling."""
         key = (op_type, outputs, tuple(id(v) for v in inputs), _frozen(attributes))
         if key not in self._memo:
-            self._memo[key] = self._append(schema, inputs, attributes, outputs)
+            self._memo[key] = self._append(_schema(op_type, self.opset), inputs, attributes, outputs)
         made: tuple[ir.Value, ...] = self._memo[key]
         return made[0] if outputs == 1 else made
+
+    def refuse(self, op_type: str, why: str) -> None:
+        """Note that an operator has no other spelling here, for whoever asked for one to report."""
+        self.refused.append(f"{op_type} for {self._scope!r} ({why})")
+
+    def check_spellings(self) -> None:
+        """Raise if anything could not be written in the operators that the spellings stand for.
+
+        Raises:
+            UnsupportedModel: Lists all of it.
+        """
+        if self.refused:
+            raise UnsupportedModel(
+                f"this cannot be written for browsers, which lack {'; '.join(dict.fromkeys(self.refused))}: write it "
+                f"for the native runtime, or explain a layer behind that"
+            )
 
     def _bind(
         self, schema: onnx.defs.OpSchema, args: Sequence[Any], named: dict[str, Any]
@@ -260,6 +302,11 @@ def rank(value: ir.Value) -> int:
             f"export the model with fixed ranks, or explain a layer behind that"
         )
     return len(value.shape)
+
+
+@cache
+def _schema(op_type: str, opset: int) -> onnx.defs.OpSchema:
+    return onnx.defs.get_schema(op_type, opset, "")
 
 
 def _formal(schema: onnx.defs.OpSchema, index: int) -> Any:

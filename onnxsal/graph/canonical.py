@@ -44,6 +44,7 @@ from onnxsal.graph.types import dims
 # CUDA has no ConvTranspose, MaxPool or GlobalAveragePool kernel at opset 22 (OperatorKernels.md), and the
 # browser's runtime is a release behind; 21 is the last that runs everywhere.
 OPSET = 21
+MAX_IR_VERSION = 10  # likewise, and enough for that opset
 LATEST_OPSET = 28  # what ONNX Runtime 1.32 loads; it has no kernels yet for much of 27 and 28, which 21 has
 BLOCKED_LAYOUT = "com.microsoft.nchwc"
 

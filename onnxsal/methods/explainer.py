@@ -9,10 +9,11 @@ import onnx_ir as ir
 
 from onnxsal.errors import LayerError, TargetError, UnsupportedModel
 from onnxsal.graph.builder import Op, rank
-from onnxsal.graph.canonical import opset_of
+from onnxsal.graph.canonical import MAX_IR_VERSION, opset_of
 from onnxsal.graph.find import find_value
 from onnxsal.graph.prune import prune
 from onnxsal.graph.types import HALVES, Dim, dims
+from onnxsal.graph.web import RUNTIMES
 from onnxsal.methods.registry import Method, method_name
 from onnxsal.methods.view import Scalar, View, enlarge
 from onnxsal.model.findings import Findings
@@ -25,7 +26,6 @@ ATTRIBUTION = "attribution"
 SALIENCY_MAP = "saliency_map"
 SCORE = "target_score"  # plain "score" is a name that models use themselves
 OURS = frozenset({TARGET, MINUS, ATTRIBUTION, SALIENCY_MAP, SCORE})
-MAX_IR_VERSION = 10  # the browser's runtime is a release behind, and 10 is enough for opset 21
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,19 @@ class Explainer:
     channels: int | None = None
 
 
-def build_explainer(model: ir.Model, findings: Findings, method: Method, form: Form) -> Explainer:
+def build_explainer(
+    model: ir.Model, findings: Findings, method: Method, form: Form, runtime: str = "native"
+) -> Explainer:
     """Write the explanation `method` of a target of that form into a copy of a canonical model.
+
+    With `web` for the runtime, what is added keeps to operators that WebGPU in a browser has.
 
     Raises:
         OnnxsalError: The method or the target does not fit the model.
     """
     result = model.clone()
     graph = result.graph
-    op = Op(graph, opset_of(result), result.ir_version or MAX_IR_VERSION)
+    op = Op(graph, opset_of(result), result.ir_version or MAX_IR_VERSION, spellings=RUNTIMES[runtime])
     _close_weights(graph)
     _check_room(graph)
     inner = [*graph.initializers.values(), *(v for n in graph for v in n.outputs)]
@@ -66,6 +70,7 @@ def build_explainer(model: ir.Model, findings: Findings, method: Method, form: F
         heat = op.Relu(enlarge(op, heat, view.image, findings.spatial_axes))
         saliency = _scale_to_unit(op, heat)
         score = _score(op, scalar)
+    op.check_spellings()
     image = dims(view.image) or (None,) * 4
     _make_room(inner)
     _output(op, attribution, ATTRIBUTION, (image[0], *(dims(attribution) or ())[1:]))

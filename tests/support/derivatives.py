@@ -84,7 +84,9 @@ def random_feeds(case: Case, rng: np.random.Generator) -> dict[str, np.ndarray]:
     return feeds
 
 
-def directional_derivatives(case: Case, rng: np.random.Generator) -> dict[str, tuple[float, float]]:
+def directional_derivatives(
+    case: Case, rng: np.random.Generator, target: str = "native"
+) -> dict[str, tuple[float, float]]:
     """Return (analytic, numeric) by the name of the runtime that the gradient ran in."""
     model, feeds = case.model(), random_feeds(case, rng)
     wrt = case.wrt or tuple(n for n, a in feeds.items() if a.dtype.kind == "f")
@@ -100,7 +102,7 @@ def directional_derivatives(case: Case, rng: np.random.Generator) -> dict[str, t
     found = {}
     for runtime in case.runtimes:
         double = runtime == "reference"
-        graph = ir.to_proto(vjp(case.model(double=double), of=output, wrt=wrt))
+        graph = ir.to_proto(vjp(case.model(double=double), of=output, wrt=wrt, target=target))
         onnx.checker.check_model(graph, full_check=True)
         grads = run(graph, feeds | {f"cotangent_{output}": v}, [f"grad_{n}" for n in wrt], runtime)
         for n, g in zip(wrt, grads, strict=True):

@@ -31,7 +31,7 @@ def resize(op, node, g):
         size = {"kernel_shape": repeats, "strides": repeats, "pads": [0] * (2 * len(repeats))}
         return op.Mul(op.AveragePool(g, **size), op.scalar(np.prod(repeats), like=g))
     for axis in reversed(axes):
-        g = _contract(op, g, axis, _matrix(op, node, axis, g.dtype))
+        g = contract(op, g, axis, _matrix(op, node, axis, g.dtype))
     return g
 
 
@@ -86,7 +86,7 @@ def _in_proportion(node):
     return node.attrs["keep_aspect_ratio_policy"] != "stretch" and not _has(node, "scales")
 
 
-def _contract(op, g, axis, matrix):
+def contract(op, g, axis, matrix):
     """Contract one axis of g with the first axis of a matrix."""
     n = rank(g)
     if axis == n - 1:

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from onnxsal.autodiff.rules.tracing import scatter
 from onnxsal.autodiff.rules.windows import concat
+from onnxsal.graph.types import dims
 
 CUBIC = -0.75  # the free parameter of Keys' kernel, in ONNX Runtime and PyTorch alike
 OFFSETS = {"nearest": [0], "linear": [0, 1], "cubic": [-1, 0, 1, 2]}
@@ -63,12 +64,32 @@ def weigh(op, entries, taps):
 
 def spread(op, array, taps, g):
     """Return the cotangent of `array`, given that of the values at the places, (N, P, C)."""
+    if op.spellings:  # a scatter would compare every tap with every entry
+        return _spread_by_product(op, array, taps, g)
     weight = _outer(op, "Mul", [t.weight for t in taps])
     updates = op.Mul(op.Unsqueeze(weight, [-1]), op.Unsqueeze(g, [2]))
     zeros = op.Expand(op.scalar(0, like=g), op.Shape(_rows(op, array)))
     numbers = op.Reshape(_row_numbers(op, array, taps), [-1, 1])
     found = scatter(op, op.ScatterND, zeros, numbers, _rows(op, updates), reduction="add")
     return op.Reshape(found, op.Shape(array))
+
+
+def _spread_by_product(op, array, taps, g):
+    """Contract g with what each place reads along each axis: a matrix (N, P, size) per axis."""
+    matrices = [_reads(op, tap, g.dtype) for tap in taps]
+    channels, last = dims(g)[-1], dims(matrices[-1])[-1]
+    if isinstance(channels, int) and isinstance(last, int) and channels > last:
+        return op.MatMul(op.Transpose(_outer(op, "Mul", matrices), perm=[0, 2, 1]), g)
+    wide = _outer(op, "Mul", [g, *matrices[:-1]])
+    made = op.MatMul(op.Transpose(wide, perm=[0, 2, 1]), matrices[-1])
+    made = op.Reshape(made, concat(op, op.const([0]), op.dim(array, 2), op.const([-1])))
+    return op.Transpose(made, perm=[0, 2, 1])
+
+
+def _reads(op, tap, dtype):
+    entries = op.Range(0, op.Squeeze(tap.size, [0]), 1)
+    reads = op.cast(op.Equal(op.Unsqueeze(tap.index, [3]), entries), dtype)
+    return op.ReduceSum(op.Mul(reads, op.Unsqueeze(tap.weight, [3])), [2], keepdims=0)
 
 
 def move(op, entries, taps, g):

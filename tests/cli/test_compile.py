@@ -13,6 +13,7 @@ from onnx import helper
 from support.small import classifier
 
 Run = Callable[..., Result]
+DIGITS = Path(__file__).parents[2] / "models/digits/digits.onnx"
 
 
 def test_the_file_runs_on_its_own_and_answers_to_image_and_target(run: Run, model: Path, folder: Path) -> None:
@@ -52,6 +53,18 @@ def test_settings_layer_target_and_card_reach_the_graph(run: Run, model: Path, f
     assert '"layer": "conv"' in metadata["onnxsal.explainer"]
     assert '"relu": false' in metadata["onnxsal.explainer"]
     assert '"kind": "probability"' in metadata["onnxsal.explainer"]
+
+
+def test_the_runtime_it_is_for_reaches_the_graph(run: Run) -> None:
+    slices = {}
+    for runtime in ("native", "web"):
+        out = f"{runtime}.onnx"
+        assert run("compile", DIGITS, "-m", "gradient", "-o", out, "--runtime", runtime).exit_code == 0
+        graph = onnx.load(out).graph
+        backwards = {t.name for t in graph.initializer if (onnx.numpy_helper.to_array(t) < 0).all()}
+        slices[runtime] = [n for n in graph.node if n.op_type == "Slice" and n.input[4] in backwards]
+    assert slices["native"]  # kernels, turned by half a turn
+    assert not slices["web"]
 
 
 def test_overwriting_when_asked(run: Run, model: Path, folder: Path) -> None:

@@ -126,6 +126,23 @@ def test_convolutions_say_all_their_attributes(method, net):
         assert "auto_pad" not in said
 
 
+@pytest.mark.parametrize(("method", "net"), [p for p in PAIRS if p[1] in ("any size", "channels last", "vit")])
+def test_what_is_written_for_browsers_explains_alike_in_operators_they_have(method, net):
+    written = onnx_ir.to_proto(loaded(net).compile(method, runtime="web"))
+    for node in nodes(written.graph):
+        assert node.op_type not in ("ScatterElements", "ScatterND", "MaxUnpool", "Col2Im")
+        assert node.op_type != "MaxPool" or len(node.output) == 1
+    x = random_input(net, 1)
+    native, web = (run(opened, x, [-1]) for opened in (session(method, net), open_session(written)))
+    for name in ("attribution", "saliency_map"):
+        assert_allclose(web[name], native[name], rtol=1e-5, atol=1e-6)
+
+
+def test_an_unknown_runtime_is_an_error():
+    with pytest.raises(MethodError, match="no runtime 'wasm'; there are native, web"):
+        loaded("small").compile("gradient", runtime="wasm")
+
+
 def test_only_an_auto_pad_whose_padding_the_run_alone_knows_stays():
     source = fill(UNSAID.replace("[N,3,12,12]", "[N,3,H,W]"), UNSAID_WEIGHTS)
     model = onnx_ir.to_proto(onnxsal.load(source, card={"scale": 1, "size": [12, 12]}).compile("gradient"))

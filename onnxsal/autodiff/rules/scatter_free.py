@@ -112,4 +112,3 @@ def max_pool(op, node, g):
         laid = slices.lay(op, share, X, axes, op.const(first), strides)
         total = laid if total is None else op.Add(total, laid)
     return cut_spatially(op, total, begin, spatial_shape(op, node.X))
-

@@ -147,7 +147,8 @@ class _Walk:
         g = unbroadcast(self.op, g, self.primal.shaped_like(primal), node.op_type)
         wanted = self._gradient_type(primal)
         assert g.dtype == wanted, f"{node.op_type}: cotangent of {primal.name!r} is {g.dtype}, not {wanted}"
-        if primal.shape is not None and not (g.is_graph_input() or g.is_initializer()):
+        holds = isinstance(primal.type, ir.OptionalType)
+        if primal.shape is not None and not (holds or g.is_graph_input() or g.is_initializer()):
             g.shape = primal.shape
         return g
 

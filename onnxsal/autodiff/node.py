@@ -11,7 +11,7 @@ import onnx_ir as ir
 from onnxsal.autodiff.primal import Primal
 from onnxsal.graph.builder import Op
 from onnxsal.graph.quantisation import Quantisation
-from onnxsal.graph.types import HALVES, constant, is_sequence, static_shape
+from onnxsal.graph.types import HALVES, constant, static_shape
 
 T = TypeVar("T")
 
@@ -146,7 +146,7 @@ class NodeView:
         if value is None:
             return None
         value = self._primal.read(value)
-        if self._keep_half or value.dtype not in HALVES or is_sequence(value):
+        if self._keep_half or value.dtype not in HALVES or not isinstance(value.type, ir.TensorType):
             return value
         return self._op.cast(value, ir.DataType.FLOAT)
 

@@ -7,7 +7,8 @@
 4. Convolutions and poolings say their geometry: `kernel_shape`, `strides`, `dilations`, `pads`, `group`.
 5. Types and shapes are inferred afresh; what the file claims about inner values is not believed. Sizes
    that are surely the same have one name, and arithmetic on shapes is done where its result is known.
-6. What SplitToSequence parts at constant places is a Split; an If whose condition is known is its branch.
+6. Sequences whose entries are known before the run are read through; SequenceMap is a Loop; an If whose condition is
+   known is its branch.
 
 All of this holds in the bodies of control flow too. Their values have names of their own, and their constants
 stand in the main graph.
@@ -31,13 +32,14 @@ from onnxsal.graph.flow import subgraphs
 from onnxsal.graph.geometry import spell_out_geometry
 from onnxsal.graph.groups import LAST_OPSET_WITH_GROUP_SCALES, spell_group_scales
 from onnxsal.graph.inference import infer_shapes, is_big, type_as_its_tensor
+from onnxsal.graph.mapping import loop_over_sequences
 from onnxsal.graph.resampling import (
     LAST_OPSET_WITH_UPSAMPLE,
     LAST_OPSET_WITHOUT_MODES,
     sample_as_before_modes,
 )
 from onnxsal.graph.scopes import bodies, name_apart, share_initializers
-from onnxsal.graph.sequences import part_sequences
+from onnxsal.graph.sequences import read_through_sequences
 from onnxsal.graph.symbols import follow_symbols
 from onnxsal.graph.types import dims
 
@@ -94,7 +96,10 @@ def canonicalise(model: ir.Model) -> ir.Model:
 def _simplify(model: ir.Model) -> bool:
     """Write branches and sequences that are known before the run as what they are; tell whether there were any."""
     graphs = [model.graph, *bodies(model.graph)]
-    return any(take_known_branches(graph) or part_sequences(graph) for graph in graphs)
+    return any(
+        take_known_branches(graph) or read_through_sequences(graph, model.graph) or loop_over_sequences(graph)
+        for graph in graphs
+    )
 
 
 def opset_of(model: ir.Model) -> int:

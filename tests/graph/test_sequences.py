@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import onnx.reference
 import onnx_ir as ir
+import onnxruntime as ort
 import pytest
 
 from onnxsal.graph.canonical import canonicalise
@@ -39,3 +40,51 @@ def test_sequence_that_is_read_at_a_place_given_at_run_time_stays():
     )
     model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 21]> g {text}')
     assert [n.op_type for n in canonicalise(ir.from_proto(model)).graph] == ["SplitToSequence", "SequenceAt"]
+
+
+def canonical(text):
+    model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 21]> g {text}')
+    return model, ir.to_proto(canonicalise(ir.from_proto(model)))
+
+
+def test_split_is_written_once_where_one_reader_knows_its_place_and_another_does_not():
+    text = (
+        "(float[n,6] x, int64 i) => (float[a,b] y, float[c,d] z) <int64 s = {2}, int64 one = {1}> "
+        "{ q = SplitToSequence<axis=1>(x, s)  y = SequenceAt(q, one)  r = SequenceErase(q, one)  z = SequenceAt(r, i) }"
+    )
+    _, proto = canonical(text)
+    assert [n.op_type for n in proto.graph.node].count("Split") == 1
+    assert [n.op_type for n in proto.graph.node].count("SplitToSequence") == 1
+
+
+def test_map_over_a_sequence_is_a_loop(rng):
+    text = (
+        "(seq(float[2]) s, float[2] w) => (seq(float[2]) y) "
+        "{ y = SequenceMap <body = b (float[2] a, float[2] c) => (float[2] d) { d = Mul(a, c) }> (s, w) }"
+    )
+    _, proto = canonical(text)
+    assert [n.op_type for n in proto.graph.node] == ["SequenceLength", "SequenceEmpty", "Loop"]
+    feeds = {"s": list(rng.standard_normal((3, 2)).astype(np.float32)), "w": np.array([1, 2], np.float32)}
+    # ONNX's evaluator takes a condition that is left out for false.
+    (found,) = ort.InferenceSession(proto.SerializeToString()).run(None, feeds)
+    np.testing.assert_array_equal(found, [a * feeds["w"] for a in feeds["s"]])
+
+
+def test_optional_value_that_surely_holds_something_is_what_it_holds():
+    text = (
+        "(float[2] x) => (float[2] y) { o = Optional(x)  h = OptionalHasElement(o)  "
+        "y = If(h) <then_branch = t () => (float[2] p) { e = OptionalGetElement(o)  p = Neg(e) }, "
+        "else_branch = f () => (float[2] q) { q = Abs(x) }> }"
+    )
+    _, proto = canonical(text)
+    assert not {n.op_type for n in proto.graph.node} & {"If", "OptionalHasElement", "OptionalGetElement", "Abs"}
+
+
+def test_optional_value_that_holds_nothing_is_known_to():
+    text = (
+        "(float[2] x) => (float[2] y) { h = OptionalHasElement()  "
+        "y = If(h) <then_branch = t () => (float[2] p) { p = Neg(x) }, "
+        "else_branch = f () => (float[2] q) { q = Abs(x) }> }"
+    )
+    _, proto = canonical(text)
+    assert {n.op_type for n in proto.graph.node} == {"Abs", "Identity"}

@@ -11,8 +11,9 @@ import onnxruntime as ort
 from onnxsal.autodiff import vjp
 from onnxsal.autodiff.node import formal_name
 from onnxsal.graph.canonical import canonicalise, opset_of
+from onnxsal.graph.flow import read_values
 from onnxsal.graph.quantisation import quantisation_of
-from onnxsal.graph.types import is_float
+from onnxsal.graph.types import has_gradient, is_float
 
 EPSILON = 1e-6
 
@@ -66,12 +67,12 @@ def exercised_rules(case: Case) -> set[tuple[str, str, str]]:
     model = canonicalise(ir.from_proto(case.model()))
     active = {v for v in model.graph.inputs if is_float(v) and (case.wrt is None or v.name in case.wrt)}
     found = set()
-    for node in model.graph:
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
         schema = onnx.defs.get_schema(node.op_type, opset_of(model), node.domain)
         touched = [i for i, v in enumerate(node.inputs) if v in active]
         found |= {(node.domain, node.op_type, formal_name(schema, i)) for i in touched}
-        if touched:
-            active |= {v for v in node.outputs if is_float(v) or quantisation_of(v)}
+        if any(v in active for v in read_values(node)):
+            active |= {v for v in node.outputs if has_gradient(v) or quantisation_of(v)}
     return found
 
 

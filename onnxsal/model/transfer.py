@@ -16,7 +16,7 @@ from onnxsal.model.step import Result, Step, rule
 # Data movement: an output that lies nowhere has left all cells out, and mixed none.
 MOVES = frozenset(
     {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Gather", "Concat", "Split", "Pad"}
-    | {"Expand", "Tile", "DepthToSpace", "SpaceToDepth"}
+    | {"Expand", "Tile", "DepthToSpace", "SpaceToDepth", "Col2Im"}
 )
 
 _ELEMENT_BY_ELEMENT = """
@@ -169,7 +169,27 @@ def space_to_depth(step: Step) -> Result:
     return _through(place, (n, c, h, w), (n, c, h // b, b, w // b, b), (0, 3, 5, 1, 2, 4), shape)
 
 
-def _through(place: Place, before: Shape, split: Shape, perm: Sequence[int], after: Shape) -> Place | None:
+@rule("Col2Im")
+def col2im(step: Step) -> Result:
+    """Patches side by side go back to where they were cut out; patches that overlap add up, and lie nowhere."""
+    place, shape, sizes, block = step.place(0), step.output_shape(), step.const(1), step.const(2)
+    if place is None or shape is None or sizes is None or block is None:
+        return None
+    steps = step.node.attributes.get_ints("strides") or [1] * len(block)
+    if list(steps) != block.tolist() or any((sizes % block).tolist()) or _has_pads_or_gaps(step):
+        return None
+    axes = len(block)
+    split = [*shape[:2], *block.tolist(), *(sizes // block).tolist()]
+    perm = [0, 1, *(axis + 2 + of for axis in range(axes) for of in (axes, 0))]
+    return _through(place, step.shape(0), split, perm, shape)
+
+
+def _has_pads_or_gaps(step: Step) -> bool:
+    pads, dilations = (step.node.attributes.get_ints(name) or () for name in ("pads", "dilations"))
+    return any(pads) or any(d != 1 for d in dilations)
+
+
+def _through(place: Place, before: Shape, split: Sequence[int], perm: Sequence[int], after: Shape) -> Place | None:
     """Reshape from `before` to `split`, transpose, and reshape to `after`."""
     opened = places.reshape(place, before, split)
     if opened is None:

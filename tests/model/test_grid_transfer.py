@@ -40,6 +40,8 @@ MOVES = {
     "SpaceToDepth": "y = SpaceToDepth<blocksize=2>(x)",
     "SpaceToDepth and back": "a = SpaceToDepth<blocksize=2>(x) y = DepthToSpace<blocksize=2>(a)",
     "SpaceToDepth and elsewhere": 'a = SpaceToDepth<blocksize=2>(x) y = DepthToSpace<blocksize=2, mode="CRD">(a)',
+    "Col2Im": """a = SpaceToDepth<blocksize=2>(x) b = Reshape(a, depth) c = Transpose<perm=[0,2,1,3]>(b)
+      d = Reshape(c, patches) y = Col2Im<strides=[2,2]>(d, size, square)""",
     "Where": "y = Where(yes, x, nothing)",
 }
 CONSTANTS = """
@@ -48,8 +50,9 @@ CONSTANTS = """
  int64[2] starts = {0,0}, int64[2] ends = {9,1}, int64[3] rows = {0,2,-1}, int64[2] joined = {-1,2},
  int64[3] mixed = {5,-1,0}, int64[2,3] windows = {0,1,2,2,3,4}, int64[1,2] windows_of_channels = {1,0},
  int64[3] parts = {1,4,3}, int64[8] border = {0,0,1,0,0,0,0,2}, int64[8] cut = {0,0,-1,0,0,0,1,-2},
- int64[2] sides = {1,2}, int64[4] wide = {1,4,1,1}, int64[4] times = {1,3,1,2}, bool[1] yes = {1},
- float[1] nothing = {0.0}, float[2,2,1,8] blank = {0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0}>
+ int64[2] sides = {1,2}, int64[4] wide = {1,4,1,1}, int64[4] times = {1,3,1,2},
+ int64[4] depth = {-1,4,2,12}, int64[3] patches = {0,8,12}, int64[2] size = {6,8}, int64[2] square = {2,2},
+ bool[1] yes = {1}, float[1] nothing = {0.0}, float[2,2,1,8] blank = {0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0}>
 """
 
 
@@ -78,6 +81,7 @@ def test_places_move_as_numbers_do(nodes):
         "y = ReduceMean(x, at)",
         "y = ReduceMean(x)",
         "y, indices = TopK(x, at)",
+        "a = Flatten<axis=2>(x) y = Col2Im(a, at, at)",
     ],
 )
 def test_what_only_the_run_knows_is_nowhere(nodes):

@@ -141,6 +141,10 @@ class Grid:
         """Return the inputs of `node` whose cells are the cells of its outputs, rather than mixed there."""
         return self._walked.carriers.get(node, [])
 
+    def takes_one_cell(self, node: ir.Node) -> bool:
+        """Tell whether an output of `node` is one cell of its input, which alone forms no grid."""
+        return node in self._walked.singles
+
     def layer(self, name: str) -> Layer | None:
         """Return the value of that name as a layer, or None where its elements form no grid."""
         if name not in self._layers:

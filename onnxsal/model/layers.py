@@ -131,7 +131,8 @@ class _Use:
         """Yield the inputs whose cells count because of this node, and whether as more than attention's."""
         outputs = [v for v in node.outputs if v in self._alive]
         carriers = self._grid.carriers(node)
-        kept = node.op_type in MOVES or any(self._grid.has_place(v) for v in node.outputs)
+        moved = node.op_type in MOVES and not self._grid.takes_one_cell(node)
+        kept = moved or any(self._grid.has_place(v) for v in node.outputs)
         for value in read_values(node):
             if not self._grid.has_place(value):
                 continue

@@ -42,6 +42,11 @@ def is_somewhere(place: Place) -> bool:
     return bool(np.any(extent(place[Y:], tuple(range(1, place.ndim))) > NEAR))
 
 
+def is_one_cell(place: Place) -> bool:
+    """Tell whether elements lie in one place of the image, rather than nowhere as a class token does."""
+    return not is_somewhere(place) and bool(np.isfinite(place[Y:]).any())
+
+
 def same(a: Place, b: Place) -> bool:
     """Tell whether two places are equal."""
     if a is b or a.shape != b.shape:

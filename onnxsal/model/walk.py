@@ -36,10 +36,12 @@ class Walked:
         places: Of the values that have one. Equal places are one object, so that whoever reads them
             reads each once.
         carriers: By node, the inputs whose cells are the cells of its outputs, as far as these have any.
+        singles: Nodes that take one cell out: an unrolled recurrence reads the columns of a map one by one.
     """
 
     places: dict[ir.Value, Place] = field(default_factory=dict)
     carriers: dict[ir.Node, list[ir.Value]] = field(default_factory=dict)
+    singles: set[ir.Node] = field(default_factory=set)
 
 
 def interpret(graph: ir.Graph, shapes: Shapes, image: ir.Value, place: Place) -> Walked:
@@ -60,6 +62,8 @@ def interpret(graph: ir.Graph, shapes: Shapes, image: ir.Value, place: Place) ->
             known = None if found is None or shape is None else distinct.one(places.align(found, len(shape)))
             if known is not None:
                 walked.places[value] = known
+            elif found is not None and places.is_one_cell(found):
+                walked.singles.add(node)
     return walked
 
 

@@ -50,6 +50,17 @@ def test_a_convolutional_network_is_looked_at_where_it_is_pooled(nodes, expected
     assert default.name == expected
 
 
+def test_columns_that_are_read_one_by_one_count():
+    # As in an unrolled recurrence.
+    nodes = """m = ReduceMax<keepdims=0>(r2, row) a = Gather<axis=2>(m, first) b = Gather<axis=2>(m, second)
+      h = Tanh(a) s = Add(h, b) y = MatMul(s, head) }"""
+    text = (CONVOLUTIONS + nodes).replace(
+        "int64[2] hw = {2,3}", "int64[1] row = {2}, int64 first = {0}, int64 second = {1}"
+    )
+    _, default = found_in(text)
+    assert (default.name, default.grid) == ("m", (1, 8))
+
+
 def test_layers_come_in_topological_order_without_what_is_beside_the_way():
     text = CONVOLUTIONS + "g = GlobalAveragePool(p1) f = Flatten(g) y = MatMul(f, head) }"
     layers, default = found_in(text)

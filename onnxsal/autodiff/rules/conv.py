@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from onnxsal.autodiff.registry import vjp
+from onnxsal.autodiff.rules.blocked import enter_blocks
 from onnxsal.autodiff.rules.windows import (
     concat,
     cut_spatially,
@@ -128,7 +129,8 @@ def _adjoint(op, node, g):
 
 
 def _transposed(op, node, g, pads, output_padding):
-    return op.ConvTranspose(g, node.W, **_geometry(node), pads=pads, output_padding=output_padding)
+    made = op.ConvTranspose(g, node.W, **_geometry(node), pads=pads, output_padding=output_padding)
+    return enter_blocks(op, made)
 
 
 def _geometry(node):

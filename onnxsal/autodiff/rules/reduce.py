@@ -7,6 +7,7 @@ Axes are an input, constant almost always. Without axes everything is reduced, o
 import math
 
 from onnxsal.autodiff.registry import vjp
+from onnxsal.autodiff.rules.global_pool import spread_mean
 from onnxsal.graph.builder import rank
 from onnxsal.graph.types import dims
 
@@ -50,6 +51,8 @@ def reduce_sum(op, node, g):
 
 @vjp("ReduceMean", wrt="data")
 def reduce_mean(op, node, g):
+    if rank(node.data) > 2 and reduced_axes(node) == list(range(2, rank(node.data))):
+        return spread_mean(op, node.data, kept(op, node, g))  # newer exporters' GlobalAveragePool
     count = _static_count(node)
     if count is not None:
         return spread(op, node, g if count == 1 else op.Div(g, float(count)))

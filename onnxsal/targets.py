@@ -209,13 +209,6 @@ def _neuron(text: str) -> Target:
 # ----- In the graph -----
 
 
-def one_hot(op: "Op", index: "ir.Value", count: "ir.Value", like: "ir.Value") -> "ir.Value":
-    """Return (N, count): 1 at the sample's index, 0 elsewhere, in the type of `like`."""
-    zero, one = op.const(0), op.const(1)
-    places = op.Unsqueeze(op.Range(zero, op.Squeeze(count, [0]), one), [0])
-    return op.cast(op.Equal(op.Unsqueeze(index, [1]), places), like.dtype)
-
-
 def resolve_top(op: "Op", index: "ir.Value", scores: "ir.Value") -> "ir.Value":
     """Return `index`, with the place of the largest score (N, K) where it is negative."""
     best = op.ArgMax(scores, axis=1, keepdims=0)

@@ -11,6 +11,7 @@ from onnxsal.errors import LayerError, TargetError, UnsupportedModel
 from onnxsal.graph.builder import Op, rank
 from onnxsal.graph.canonical import MAX_IR_VERSION, opset_of
 from onnxsal.graph.find import find_value
+from onnxsal.graph.one_hot import one_hot
 from onnxsal.graph.prune import prune
 from onnxsal.graph.types import HALVES, Dim, dims
 from onnxsal.graph.web import RUNTIMES
@@ -18,7 +19,7 @@ from onnxsal.methods.registry import Method, method_name
 from onnxsal.methods.view import Scalar, View, enlarge
 from onnxsal.model.findings import Findings
 from onnxsal.model.grid import fold
-from onnxsal.targets import Form, one_hot, resolve_top
+from onnxsal.targets import Form, resolve_top
 
 TARGET = "target"
 MINUS = "target_minus"

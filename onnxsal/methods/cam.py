@@ -46,8 +46,7 @@ class GradCAM:
     def build(self, op: "Op", view: "View") -> "ir.Value":
         """Return (N, h, w), h and w the layer's; >= 0 unless `relu` is off."""
         activation = view.activation(self.layer)
-        gradient = view.gradient(wrt=activation)
-        weights = op.ReduceMean(gradient, axes=[2, 3])
+        weights = view.mean_gradient(wrt=activation)
         weighted = op.ReduceSum(op.Mul(weights, activation), axes=[1], keepdims=0)
         return op.Relu(weighted) if self.relu else weighted
 

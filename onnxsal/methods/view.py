@@ -13,6 +13,7 @@ from onnxsal.errors import LayerError, MethodError
 from onnxsal.graph.builder import Op, rank
 from onnxsal.graph.find import find_value
 from onnxsal.graph.types import HALVES, dims
+from onnxsal.methods.means import mean_over_pixels
 from onnxsal.methods.rectifiers import RECTIFIERS, is_rectifier
 from onnxsal.model.findings import Findings
 from onnxsal.model.grid import Layer, fold
@@ -128,6 +129,10 @@ class View:
             value, layer = self._folded[wrt]
             return fold(self._op, self._gradient_of_value(value, rules), layer)
         return self._gradient_of_value(wrt, rules)
+
+    def mean_gradient(self, *, wrt: ir.Value) -> ir.Value:
+        """Return the mean over rows and columns of the gradient with respect to a layer, (N, C, 1, 1)."""
+        return mean_over_pixels(self._op, self.gradient(wrt=wrt))
 
     def _gradient_of_value(self, value: ir.Value, rules: RuleBook) -> ir.Value:
         scalar = self._scalar

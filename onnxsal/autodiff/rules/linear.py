@@ -13,8 +13,10 @@ def matmul_a(op, node, g):
     if rank(A) == 1:
         # (..., K, N) times (..., N, 1); the walk sums over the batch.
         return op.Squeeze(op.MatMul(B, op.Unsqueeze(g, [-1])), [-1])
-    rows = _chosen_rows(op, g, B, axis=1) if rank(B) == rank(g) == 2 else None
-    return op.MatMul(g, _transposed(op, B)) if rows is None else rows
+    if rank(A) == rank(B) == 2:
+        rows = _chosen_rows(op, g, B, axis=1)
+        return op.Gemm(g, B, transB=1) if rows is None else rows
+    return op.MatMul(g, _transposed(op, B))
 
 
 @vjp("MatMul", wrt="B")

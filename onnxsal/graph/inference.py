@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from onnxsal.errors import ModelError
 from onnxsal.graph.expansions import Expanded, expand
-from onnxsal.graph.types import UNINFERRED
+from onnxsal.graph.types import UNINFERRED, constant
 
 BIG = 1024  # bytes; larger initializers stay out of what passes through ONNX's C++ functions
 
@@ -62,6 +62,8 @@ def _outline(graph: ir.Graph, proto: onnx.GraphProto, *, weights_as_inputs: bool
         elif value.const_value is not None:
             ir.serde.serialize_tensor_into(proto.initializer.add(), value.const_value)
             proto.initializer[-1].name = str(value.name)
+    if not weights_as_inputs:
+        _outline_constants(graph, proto)
     for value in inputs:
         ir.serde.serialize_value_into(proto.input.add(), value)
     for value in graph.outputs:
@@ -76,6 +78,15 @@ def _outline(graph: ir.Graph, proto: onnx.GraphProto, *, weights_as_inputs: bool
         for value in node.outputs:
             if value.type is not None and value.name and value not in outputs:
                 ir.serde.serialize_value_into(proto.value_info.add(), value)
+
+
+def _outline_constants(body: ir.Graph, proto: onnx.GraphProto) -> None:
+    """Hand small constants of enclosing graphs to a body that reads them: ONNX looks for axes and shapes within."""
+    read = {v: None for node in body for v in node.inputs if v is not None and v.name not in body.initializers}
+    for value in read:
+        if value.const_value is not None and constant(value) is not None and not is_big(value):
+            ir.serde.serialize_tensor_into(proto.initializer.add(), value.const_value)
+            proto.initializer[-1].name = str(value.name)
 
 
 def _outline_node(node: ir.Node, proto: onnx.NodeProto) -> None:

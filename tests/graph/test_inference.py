@@ -24,6 +24,15 @@ def test_values_of_branches_learn_their_shapes_too():
     assert shapes["t"] == (3, 2)
 
 
+def test_bodies_read_axes_that_are_constants_outside():
+    model = parse(
+        """(float[2,3] x) => (z) <int64[1] axes = {1}> { z = Scan<num_scan_inputs=1,
+            body = g (float[3] row) => (float[] r) { u = Unsqueeze(row, axes) r = Relu(u) }>(x) }"""
+    )
+    infer_shapes(model)
+    assert dims(model.graph.outputs[0]) == (2, 3, 1)
+
+
 def test_large_weights_are_not_read(tmp_path):
     model = parse("(float[2,1000] x) => (y) { y = MatMul(x, w) }")
     (node,) = model.graph

@@ -26,9 +26,9 @@ from onnx_ir.passes import common
 from onnxsal.errors import UnsupportedModel
 from onnxsal.graph.bounds import LAST_OPSET_WITH_BOUNDS_AS_ATTRIBUTES, has_untyped_bounds, type_bounds
 from onnxsal.graph.branches import take_known_branches
-from onnxsal.graph.expansion import expand_functions
 from onnxsal.graph.flattening import LAST_OPSET_THAT_FLATTENS, flatten_hardmax
 from onnxsal.graph.flow import subgraphs
+from onnxsal.graph.functions import expand_functions
 from onnxsal.graph.geometry import spell_out_geometry
 from onnxsal.graph.groups import LAST_OPSET_WITH_GROUP_SCALES, spell_group_scales
 from onnxsal.graph.inference import infer_shapes, is_big, type_as_its_tensor

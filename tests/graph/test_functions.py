@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose
 from support.derivatives import case, directional_derivatives, random_feeds, run
 
 from onnxsal.graph.canonical import canonicalise
-from onnxsal.graph.expansion import EXPANDED
+from onnxsal.graph.functions import EXPANDED
 
 CAUSAL_CONV = [
     case(
@@ -27,6 +27,24 @@ CAUSAL_CONV = [
     for x in ("2,3,5", "n,3,t")
 ]
 
+LINEAR_ATTENTION = [
+    case(
+        "LinearAttention",
+        f"(double[{n},4,16] q, double[{n},4,16] k, double[{n},4,16] v, double[{n},4,2] d, double[{n},4,2] b)"
+        f" => (double[{n},4,16] y)"
+        ' { y, s = LinearAttention<q_num_heads=2,kv_num_heads=2,update_rule="gated_delta">(q, k, v, , d, b) }',
+        feeds={name: np.random.default_rng(i).standard_normal((2, 4, 16)) for i, name in enumerate("qkv")}
+        | {name: np.random.default_rng(3).uniform(-1, 0, (2, 4, 2)) for name in "db"},
+        opset=27,
+        runtimes=("ort",),
+        numeric="ort",
+        step=1e-2,
+        rtol=1e-3,
+        note=f"a batch of {n}",
+    )
+    for n in ("2", "n")
+]
+
 # ONNX Runtime writes SwiGLU out to a Swish that it then has no kernel for.
 SWIGLU = [
     case(
@@ -40,13 +58,13 @@ SWIGLU = [
 ]
 
 
-@pytest.mark.parametrize("case", [*CAUSAL_CONV, *SWIGLU], ids=str)
+@pytest.mark.parametrize("case", [*CAUSAL_CONV, *LINEAR_ATTENTION, *SWIGLU], ids=str)
 def test_written_out_operator_has_the_derivative_of_the_operator(case, rng):
     for runtime, (analytic, numeric) in directional_derivatives(case, rng).items():
         assert analytic == pytest.approx(numeric, rel=case.rtol or 1e-6), runtime
 
 
-@pytest.mark.parametrize("case", [*CAUSAL_CONV, *SWIGLU], ids=str)
+@pytest.mark.parametrize("case", [*CAUSAL_CONV, *LINEAR_ATTENTION, *SWIGLU], ids=str)
 def test_written_out_operator_computes_what_the_operator_does(case, rng):
     feeds, runtime = random_feeds(case, rng), case.runtimes[0]
     model = canonicalise(ir.from_proto(case.model(double=runtime != "ort")))

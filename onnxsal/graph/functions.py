@@ -15,7 +15,7 @@ from onnxsal.graph.inference import infer_shapes
 from onnxsal.graph.types import type_proto
 
 EXPANDED = frozenset({"CausalConvWithState", "LinearAttention", "SwiGLU"})
-DOMAIN = "onnxsal.expansion"
+DOMAIN = "onnxsal.functions"
 
 
 def expand_functions(model: ir.Model, opset: int) -> None:

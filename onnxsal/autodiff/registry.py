@@ -102,6 +102,17 @@ class RuleBook:
             return self._under.whole(domain, op_type)
         return whole
 
+    def operators(self) -> set[tuple[str, str]]:
+        """Return the operators `(domain, op_type)` that this book or one under it says something of."""
+        under = set() if self._under is None else self._under.operators()
+        return self.overrides() | self.wholes() | under
+
+    def formals(self, domain: str, op_type: str) -> list[str]:
+        """Return the inputs of an operator that this book or one under it says something of."""
+        own = [wrt for d, o, wrt in self._rules if (d, o) == (domain, op_type)]
+        under = [] if self._under is None else self._under.formals(domain, op_type)
+        return list(dict.fromkeys([*own, *under]))
+
     def wholes(self) -> set[tuple[str, str]]:
         """Return the operators `(domain, op_type)` whose inputs this book itself has one rule for."""
         return set(self._wholes)

@@ -1,14 +1,14 @@
 """`vjp`: from a model to the model that also computes its vector-Jacobian products."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, overload
 
 import onnx
 import onnx_ir as ir
 
 from onnxsal.autodiff.backward import differentiate
 from onnxsal.autodiff.primal import Primal
-from onnxsal.autodiff.registry import STANDARD, RuleBook
+from onnxsal.autodiff.registry import STANDARD, Rule, RuleBook
 from onnxsal.errors import LayerError, OnnxsalError
 from onnxsal.graph.builder import Op
 from onnxsal.graph.canonical import MAX_IR_VERSION, canonicalise, opset_of
@@ -17,6 +17,7 @@ from onnxsal.graph.prune import prune
 from onnxsal.graph.web import RUNTIMES
 
 
+@overload
 def vjp(
     model: ir.Model | onnx.ModelProto,
     *,
@@ -25,13 +26,32 @@ def vjp(
     rules: RuleBook = STANDARD,
     keep_half: bool = False,
     target: Literal["native", "web"] = "native",
-) -> ir.Model:
+) -> ir.Model: ...
+
+
+@overload
+def vjp(model: str, *, wrt: str, domain: str = "", rules: RuleBook = STANDARD) -> Callable[[Rule], Rule]: ...
+
+
+def vjp(
+    model: ir.Model | onnx.ModelProto | str,
+    *,
+    of: str | Sequence[str] = (),
+    wrt: str | Sequence[str],
+    rules: RuleBook = STANDARD,
+    keep_half: bool = False,
+    target: Literal["native", "web"] = "native",
+    domain: str = "",
+) -> ir.Model | Callable[[Rule], Rule]:
     """Return a model that computes, beside its outputs, the cotangents of `wrt` given those of `of`.
 
     The result has the original inputs and outputs; an input `cotangent_<of>` per `of`, with that
     value's shape; an output `grad_<wrt>` per `wrt`, with that value's shape, zero where nothing
     depends on it. What is added uses standard operators only. The IR version stays; the opset becomes
     21 unless the model needs a later one. Weights are shared with `model`, not copied.
+
+    In the place of a model the name of an operator makes it the decorator that registers how the
+    cotangent of the operator's input `wrt` is made: `@vjp("MyOp", wrt="0", domain="com.acme")`.
 
     Args:
         model: Any ONNX model; it is left as it is.
@@ -44,18 +64,36 @@ def vjp(
         target: The runtime to write for. `web` keeps to what WebGPU in a browser has kernels for: nothing is
             scattered, no MaxPool gives Indices, no Slice runs backwards, convolutions say all their geometry.
             The model's own nodes stay as they are.
+        domain: Of the operator, where one is named.
 
     Raises:
-        ValueError: There is no such target.
         LayerError: A name is not in the model, or is neither a float value nor a quantised one.
         MissingRule: Operators on the way have no rule.
         UnsupportedModel: The gradient cannot be written for the target.
+        ValueError: There is no such target; the operator that is named has no such input, or there is a rule already.
     """
+    if isinstance(model, str):
+        if not isinstance(wrt, str) or of:
+            raise TypeError(
+                f"vjp({model!r}, ...) names an operator, to register a rule for one of its inputs: "
+                f"to differentiate a model, load it first (onnx_ir.load)"
+            )
+        return rules.rule(model, wrt=wrt, domain=domain)
     if target not in RUNTIMES:
         raise ValueError(f"no target {target!r}; there are {', '.join(map(repr, RUNTIMES))}")
+    return _differentiated(model, _names(of), _names(wrt), rules, keep_half, target)
+
+
+def _differentiated(
+    model: ir.Model | onnx.ModelProto,
+    sources: Sequence[str],
+    targets: Sequence[str],
+    rules: RuleBook,
+    keep_half: bool,
+    target: str,
+) -> ir.Model:
     if isinstance(model, onnx.ModelProto):
         model = ir.from_proto(model)
-    sources, targets = _names(of), _names(wrt)
     result = canonicalise(model)
     graph = result.graph
     op = Op(graph, opset_of(result), result.ir_version, spellings=RUNTIMES[target])

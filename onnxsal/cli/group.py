@@ -15,6 +15,7 @@ COMMANDS = {
     "explain": "Explain photos: why the model gives the target its score.",
     "inspect": "Show what was found in a model, and which methods work on it.",
     "methods": "List the methods and their settings.",
+    "operators": "List the operators that gradients pass.",
     "compile": "Write an explanation as one ONNX file, for any ONNX Runtime.",
     "demo": "Explain a scene of the built-in model with every method.",
 }

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 LAYERS = 12
 LABELS = 4
+NODES = 4
 
 Row = tuple[object, ...]
 
@@ -67,6 +68,8 @@ def _tables(found: "Inspection", layers: int | None) -> "Iterator[Table]":
     if not found.default_layer:
         yield Table("No default layer", [(found.default_layer_reason,)])
     yield Table("Methods (-m)", list(_methods(found)))
+    if found.unsupported:
+        yield Table("Operators without a rule", list(_unsupported(found)), ("operator", "nodes", "on the path"))
     touched = list(_rectifiers(found))
     if touched:
         yield Table("Rectifiers whose gradient is modified", touched)
@@ -150,6 +153,13 @@ def _methods(found: "Inspection") -> Iterator[Row]:
             yield verdict.method, "yes", f"layer {verdict.layer}"
         else:
             yield verdict.method, "yes"
+
+
+def _unsupported(found: "Inspection") -> Iterator[Row]:
+    for row in found.unsupported:
+        nodes = row["nodes"]
+        shown = f"{len(nodes)}: {', '.join(nodes[:NODES])}{', ...' if len(nodes) > NODES else ''}"
+        yield row["operator"], shown, "yes" if row["on_path"] else "no"
 
 
 def _rectifiers(found: "Inspection") -> Iterator[Row]:

@@ -9,7 +9,9 @@ from onnxsal.methods.subject import SampledMethod
 from onnxsal.targets import Form
 
 if TYPE_CHECKING:
+    from onnxsal.autodiff import Unsupported
     from onnxsal.explanation.loaded import Model
+    from onnxsal.model.network import Network
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class Inspection:
         default_layer: The one that methods take unless told otherwise.
         default_layer_reason: Why there is none, if so.
         methods: One verdict per method.
+        unsupported: Operators without a rule, by `operator`: their `nodes`, and whether they lie `on_path` from the
+            gradient point to the classes (without classes, to any output).
         error: Why the graph could not be analysed at all, if so.
     """
 
@@ -84,6 +88,7 @@ class Inspection:
     default_layer: str | None
     default_layer_reason: str
     methods: list[Verdict]
+    unsupported: list[dict[str, Any]]
     error: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -94,12 +99,13 @@ class Inspection:
 def inspect_model(model: "Model") -> Inspection:
     """Analyse a model, and try to build each method's explainer on it."""
     network, signature = model.network, model.network.signature
-    error, image, head, layers, default, reason = "", {}, {}, [], None, ""
+    error, image, head, layers, default, reason, ruleless = "", {}, {}, [], None, "", []
     try:
         findings = network.findings()
         image = {"gradient_point": findings.gradient_point, "gradient_point_reason": findings.gradient_point_reason}
         head, layers = findings.head_facts(), [LayerRow(**row) for row in findings.layer_rows()]
         default, reason = findings.default_layer, findings.default_layer_reason
+        ruleless = [asdict(row) for row in _unsupported(network)]
         verdicts = [_try_method(model, name) for name in methods()]
     except OnnxsalError as failure:
         error = str(failure)
@@ -130,8 +136,19 @@ def inspect_model(model: "Model") -> Inspection:
         default_layer=default,
         default_layer_reason=reason,
         methods=verdicts,
+        unsupported=ruleless,
         error=error,
     )
+
+
+def _unsupported(network: "Network") -> "list[Unsupported]":
+    from onnxsal.autodiff import unsupported
+    from onnxsal.graph.types import has_gradient
+
+    findings, graph = network.findings(), network.graph()
+    logits = findings.head.logits
+    of = [logits] if logits else [str(v.name) for v in graph.graph.outputs if has_gradient(v)]
+    return unsupported(graph, of=of, wrt=[findings.gradient_point])
 
 
 def _try_method(model: "Model", name: str) -> Verdict:

@@ -47,6 +47,7 @@ from onnxsal.graph.types import dims
 # browser's runtime is a release behind; 21 is the last that runs everywhere.
 OPSET = 21
 MAX_IR_VERSION = 10  # likewise, and enough for that opset
+EARLIEST_OPSET = 7  # what ONNX Runtime still has kernels of
 LATEST_OPSET = 28  # what ONNX Runtime 1.32 loads; it has no kernels yet for much of 27 and 28, which 21 has
 BLOCKED_LAYOUT = "com.microsoft.nchwc"
 
@@ -122,10 +123,10 @@ def to_opset(model: ir.Model) -> ir.Model:
 
 def _check_opset(model: ir.Model) -> None:
     version = opset_of(model)
-    if not 7 <= version <= LATEST_OPSET:
+    if not EARLIEST_OPSET <= version <= LATEST_OPSET:
         raise UnsupportedModel(
-            f"the model imports opset {version} of ai.onnx; onnxsal reads 7 to {LATEST_OPSET}: export it again at "
-            f"one of these"
+            f"the model imports opset {version} of ai.onnx; onnxsal reads {EARLIEST_OPSET} to {LATEST_OPSET}: export "
+            f"it again at one of these"
         )
 
 

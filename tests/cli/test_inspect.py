@@ -105,3 +105,23 @@ def test_names_from_the_file_stay_on_their_line(run: Run, folder: Path) -> None:
     assert all(line.isprintable() for line in result.output.splitlines())
     assert sum(line.startswith("Methods") for line in result.output.splitlines()) == 1
     assert "[bold]x[/bold]" in result.output
+
+
+def test_operators_without_a_rule_are_named_and_whether_they_are_in_the_way(run: Run, folder: Path) -> None:
+    blur = helper.make_node("Blur", ["relu"], ["seen"], "blur", domain="com.acme")
+    aside = helper.make_node("Count", ["relu"], ["counted"], "count", domain="com.acme")
+    proto = classifier(before_pool=[blur, aside], opsets=[helper.make_opsetid("com.acme", 1)])
+    shape = ("N", 8, 30, 30)
+    proto.graph.value_info.extend(
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n in ("seen", "counted")
+    )
+    onnx.save(proto, folder / "custom.onnx")
+    lines = run("inspect", "custom.onnx").output.splitlines()
+    table = lines[lines.index("Operators without a rule") + 1 :][:3]
+    assert [line.split() for line in table] == [
+        ["operator", "nodes", "on", "the", "path"],
+        ["com.acme::Blur", "1:", "blur", "yes"],
+        ["com.acme::Count", "1:", "count", "no"],
+    ]
+    found = json.loads(run("inspect", "custom.onnx", "--json").output)
+    assert found["unsupported"][0] == {"operator": "com.acme::Blur", "nodes": ["blur"], "on_path": True}

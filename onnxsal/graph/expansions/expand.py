@@ -28,6 +28,11 @@ def expansion(*op_types: str, domain: str = "com.microsoft") -> Callable[[Expans
     return register
 
 
+def expandable() -> list[tuple[str, str]]:
+    """Return domain and name of the operators that have an expansion."""
+    return sorted(_TABLE)
+
+
 @dataclass(frozen=True)
 class Expanded:
     """What one operator computes.

@@ -1,4 +1,4 @@
-"""Products whose cotangent is a one in each row: rows are read, not multiplied."""
+"""Products with weights: rows are read where the cotangent is a one, and large constants where they lie."""
 
 import numpy as np
 import onnx
@@ -7,7 +7,7 @@ import onnxruntime as ort
 import pytest
 from numpy.testing import assert_allclose
 
-from onnxsal.autodiff import STANDARD
+from onnxsal.autodiff import STANDARD, vjp
 from onnxsal.autodiff.backward import differentiate
 from onnxsal.graph.builder import Op
 from onnxsal.graph.canonical import canonicalise
@@ -55,3 +55,20 @@ def test_gradient_of_a_class_is_its_row_of_the_weights(head, contrast, rng):
     assert_allclose(found, expected * (0.5 if "scaled" in head else 1), rtol=1e-6)
     products = [n.op_type for n in model.graph if n.op_type in ("Gemm", "MatMul")]
     assert len(products) == 1  # the forward pass's own
+
+
+@pytest.mark.parametrize("shape", [(5, 2048), (2, 3, 2048), (2, 0, 2048)])
+def test_a_large_constant_is_read_transposed_where_it_lies(shape, rng):
+    names = ["n", "m"][: len(shape) - 1]
+    w = rng.standard_normal((2048, 2100)).astype(np.float32)
+    model = onnx.parser.parse_model(
+        f'<ir_version: 10, opset_import: ["" : 21]> g (float[{",".join(names)},2048] x) => '
+        f"(float[{','.join(names)},2100] y) {{ y = MatMul(x, w) }}"
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(w, "w"))
+    graph = vjp(model, of="y", wrt="x")
+    assert "Transpose" not in [n.op_type for n in graph.graph]
+    feeds = {"x": np.zeros(shape, np.float32), "cotangent_y": rng.standard_normal((*shape[:-1], 2100)).astype("f")}
+    session = ort.InferenceSession(ir.to_proto(graph).SerializeToString(), providers=["CPUExecutionProvider"])
+    (found,) = session.run(["grad_x"], feeds)
+    assert_allclose(found, feeds["cotangent_y"] @ w.T, rtol=1e-4, atol=1e-4)

@@ -61,7 +61,7 @@ def command(
     if output.exists() and model.exists() and output.samefile(model):
         raise OutputError(f"{output} is the model itself: choose another file (-o)")
     explainer = onnxsal.load(model, card=card).compile(choice.name, target=target, runtime=runtime, **choice.options)
-    data = to_bytes(explainer)
+    data = to_bytes(explainer, output.parent)
     make_folder(output.parent)
     write_file(output, data, overwrite=overwrite)
     _report(explainer, method, output, len(data))

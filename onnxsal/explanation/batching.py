@@ -1,8 +1,12 @@
 """Try whether a model that was exported for one image at a time can take several."""
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 
 from onnxsal.errors import OnnxsalError
+from onnxsal.explanation.sharing import open_session, save_model
 from onnxsal.model.batch import make_batch_dynamic, rows_agree
 from onnxsal.model.network import Network
 from onnxsal.session import Session
@@ -16,8 +20,6 @@ def batch_agrees(network: Network, single: Session, providers: list[str]) -> boo
     A patched Reshape can run and mix rows up, so random rows are compared; any failure is a no, and
     images are then run one by one.
     """
-    import onnx_ir as ir
-
     if len(network.signature.inputs) != 1:
         return False
     batched = make_batch_dynamic(network.graph())
@@ -29,13 +31,16 @@ def batch_agrees(network: Network, single: Session, providers: list[str]) -> boo
         [d if isinstance(d, int) else s for d, s in zip(single.inputs[image.name], _shape(network), strict=True)],
     )
     try:
-        session = Session(ir.to_proto(ir.external_data.load_to_model(batched.clone())).SerializeToString(), providers)
-        return rows_agree(
-            lambda rows: list(session.run({image.name: rows}).values()),
-            lambda row: list(single.run({image.name: row}).values()),
-            x,
-            rtol=1e-3,
-        )
+        with tempfile.TemporaryDirectory(prefix="onnxsal-") as folder:
+            path = Path(folder) / "batched.onnx"
+            save_model(batched.clone(), path)
+            session = open_session(path, network.source, providers)
+            return rows_agree(
+                lambda rows: list(session.run({image.name: rows}).values()),
+                lambda row: list(single.run({image.name: row}).values()),
+                x,
+                rtol=1e-3,
+            )
     except (OnnxsalError, ValueError):
         return False
 

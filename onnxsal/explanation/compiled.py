@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnxsal import __version__
 from onnxsal.errors import ModelError
+from onnxsal.explanation.sharing import PROTOBUF_LIMIT, open_session, own_bytes, save_model
 from onnxsal.methods.registry import Method
 from onnxsal.model.network import Network
 from onnxsal.session import Cache, Session
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 # Raised whenever what is built for the same method changes, so that old entries are not found.
 FORMAT = 7
-
-PROTOBUF_LIMIT = 2_000_000_000  # bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,8 +133,8 @@ class Compiler:
             return None
 
     def _compile(self, name: str, model: "ir.Model") -> CompiledExplainer:
-        small = weight_bytes(model) < PROTOBUF_LIMIT
-        path = self._cache.add(name, lambda path: save_model(model, path)) if small else None
+        one_file = own_bytes(model) < PROTOBUF_LIMIT
+        path = self._cache.add(name, lambda path: save_model(model, path, name)) if one_file else None
         if path is None:  # no cache, or the model is too large for it
             path = self._scratch_folder() / name
             save_model(model, path)
@@ -149,26 +148,11 @@ class Compiler:
         return self._scratch
 
     def _session(self, path: Path) -> CompiledExplainer:
-        session = Session(path, self._providers)
+        session = open_session(path, self._network.source, self._providers)
         if "onnxsal.explainer" not in session.metadata:
             raise ModelError("a compiled graph without its facts")
         facts = json.loads(session.metadata["onnxsal.explainer"])
         return CompiledExplainer(session, facts)
-
-
-def weight_bytes(model: "ir.Model") -> int:
-    """Return how much room the weights take."""
-    return sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
-
-
-def save_model(model: "ir.Model", path: Path) -> None:
-    """Write a model in one file; its weights beside it only where a protobuf cannot hold them."""
-    import onnx_ir as ir
-
-    if weight_bytes(model) < PROTOBUF_LIMIT:
-        ir.save(ir.external_data.load_to_model(model), path)
-    else:
-        ir.save(model, path, external_data=f"{path.name}.data")
 
 
 def _versions() -> list[str]:

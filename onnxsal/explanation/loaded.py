@@ -14,6 +14,7 @@ from onnxsal.explanation.explanation import Explanation, Prediction
 from onnxsal.explanation.inputs import Sample, read_other_inputs, read_samples
 from onnxsal.explanation.runs import ExplainerRun, by_size, feeds_of
 from onnxsal.explanation.scores import class_scores, to_predictions
+from onnxsal.explanation.sharing import open_model
 from onnxsal.explanation.subject import LoopOptions, Sessions
 from onnxsal.methods import find_method, make_method
 from onnxsal.methods.registry import Method
@@ -391,7 +392,7 @@ class Model:
 
     @cached_property
     def _plain_session(self) -> Session:
-        return Session(self.network.source.runnable(), self._providers)
+        return open_model(self.network.source, self._providers)
 
     @cached_property
     def _head(self) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Make an explainer graph a file that stands alone, wherever ONNX Runtime runs."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnxsal.errors import OnnxsalError, OutputError
-from onnxsal.explanation.compiled import PROTOBUF_LIMIT, weight_bytes
+from onnxsal.explanation.sharing import PROTOBUF_LIMIT, own_bytes, weight_bytes
 from onnxsal.model.card import Card, card_to_metadata
 
 if TYPE_CHECKING:
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def make_portable(model: "ir.Model", card: Card) -> "ir.Model":
-    """Return the graph with its card embedded and weights inside, checked in full.
+    """Return the graph with its card embedded, checked in full, and its weights inside up to 2 GB.
 
     Raises:
         OnnxsalError: ONNX's checker refuses the result, which is a defect of onnxsal.
@@ -28,8 +29,8 @@ def make_portable(model: "ir.Model", card: Card) -> "ir.Model":
     prune(model)
     model.metadata_props.update(card_to_metadata(card))
     common.RemoveUnusedOpsetsPass()(model)
-    model = ir.external_data.load_to_model(model)
     if weight_bytes(model) < PROTOBUF_LIMIT:
+        model = ir.external_data.load_to_model(model)
         try:
             onnx.checker.check_model(ir.to_proto(model), full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -39,16 +40,25 @@ def make_portable(model: "ir.Model", card: Card) -> "ir.Model":
     return model
 
 
-def to_bytes(model: "ir.Model") -> bytes:
-    """Return the one file that holds the graph and its weights.
+def to_bytes(model: "ir.Model", folder: Path) -> bytes:
+    """Return the one file that holds the graph and its weights, to be written in `folder`.
+
+    Weights beyond 2 GB stay in the model's own files, which have to be in that folder.
 
     Raises:
-        OutputError: Its weights are more than one ONNX file can hold.
+        OutputError: Its weights are more than one ONNX file can hold, and lie elsewhere.
     """
     import onnx_ir as ir
 
     size = weight_bytes(model)
-    if size >= PROTOBUF_LIMIT:
+    held = [v.const_value for v in model.graph.initializers.values()]
+    homes = {Path(t.base_dir).resolve() for t in held if isinstance(t, ir.ExternalTensor)}
+    if size >= PROTOBUF_LIMIT and homes - {folder.resolve()}:
+        raise OutputError(
+            f"the weights take {size / 1e9:.1f} GB, and one ONNX file holds at most 2 GB: write the explainer beside "
+            f"the model, whose weights it then shares (-o {min(homes) / 'explainer.onnx'})"
+        )
+    if own_bytes(model) >= PROTOBUF_LIMIT:
         raise OutputError(f"the weights take {size / 1e9:.1f} GB, and one ONNX file holds at most 2 GB")
     data: bytes = ir.to_proto(model).SerializeToString()
     return data

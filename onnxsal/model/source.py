@@ -158,12 +158,12 @@ class Source:
 
     def _hash_external(self, head: "hashlib._Hash") -> str:
         for location in self.signature.external:
-            path = self._external_path(location)
+            path = self.external_path(location)
             for chunk in _chunks(path, None, location):
                 head.update(chunk)
         return head.hexdigest()
 
-    def _external_path(self, location: str) -> Path:
+    def external_path(self, location: str) -> Path:
         """Return where external weights lie, which must be in the model's folder."""
         if self.path is None:
             raise ModelError(
@@ -182,6 +182,11 @@ class Source:
                 f"copy it there"
             )
         return path
+
+    @property
+    def external_bytes(self) -> int:
+        """How large the files of weights beside the model are."""
+        return sum(self.external_path(location).stat().st_size for location in self.signature.external)
 
     def load_ir(self) -> "ir.Model":
         """Return the graph, external weights mapped into memory.

@@ -29,11 +29,13 @@ class Form:
         kind: `logit`; `probability`; `contrast`, the difference of two logits; `neuron`; `box`, a detection.
         layer: The layer of a neuron.
         at: Row and column of a neuron in the layer's grid; None sums over the channel.
+        part: Of a detection: its `score`, or the place of one side of its box, `x1`, `y1`, `x2` or `y2`.
     """
 
     kind: Literal["logit", "probability", "contrast", "neuron", "box"] = "logit"
     layer: str | None = None
     at: tuple[int, int] | None = None
+    part: str = "score"
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Target:
         """Return what is explained, for people: `281 tabby`, or the text where that says more."""
         if self.form.kind == "neuron" or self.form.kind == "contrast":
             return self.text
+        if self.form.kind == "box":
+            return f"{self.text} {self.label}" if self.label else self.text
         named = f"{self.index} {self.label}" if self.label else str(self.index)
         return f"probability of {named}" if self.form.kind == "probability" else named
 
@@ -77,6 +81,7 @@ class Target:
             "minus": self.minus,
             "text": self.text,
         }
+        said |= {"part": self.form.part} if self.form.kind == "box" else {}
         return said | ({"layer": self.form.layer, "at": at} if self.form.kind == "neuron" else {})
 
     def resolved(self, index: int, label: str | None) -> "Target":
@@ -108,8 +113,8 @@ def parse_target(
         return _top(int(match[1]), classes)
     if text == "all":
         return [Target(Form("box"), text=text)]
-    if match := re.fullmatch(r"box:(\d+)", text):
-        return [Target(Form("box"), int(match[1]), text=text)]
+    if match := re.fullmatch(r"box:(\d+)(?:,(x1|y1|x2|y2))?", text):
+        return [Target(Form("box", part=match[2] or "score"), int(match[1]), text=text)]
     if text.startswith("layer:"):
         return [_neuron(text)]
     if text.startswith("prob:"):

@@ -132,16 +132,18 @@ def _targets(
     loaded: "Model", photo: Path, target: str | None, choices: "Sequence[Choice]", inputs: dict[str, str]
 ) -> list[str]:
     """Return what is explained of a photo, each as one would type it: of a detector, one for each detection meant."""
+    from onnxsal.explanation.boxed import THRESHOLD
     from onnxsal.explanation.detecting import choose
     from onnxsal.methods import make_method
 
     aims = loaded.read_target(target)
     detecting = [make_method(c.name, c.options) for c in choices if c.asks == "detections"]
-    if not detecting:
+    if not detecting and not loaded.means_boxes(aims):
         return [t.text for t in aims]
-    options = {key: getattr(detecting[0], key) for key in ("threshold", "overlap", "decoder")}
+    options = {key: getattr(detecting[0], key) for key in ("threshold", "overlap", "decoder")} if detecting else {}
     found = loaded.detect(photo, inputs=inputs, **options)
-    return [f"box:{number}" for number in choose(aims, found, options["threshold"])]
+    side = "" if aims[0].form.part == "score" else f",{aims[0].form.part}"
+    return [f"box:{number}{side}" for number in choose(aims, found, options.get("threshold", THRESHOLD))]
 
 
 def _plan(

@@ -1,7 +1,7 @@
 """Detections: boxes with all their class probabilities, not the best alone."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +9,7 @@ import numpy.typing as npt
 from onnxsal.detectors.boxes import suppress
 
 Floats = npt.NDArray[np.float32]
+Places = npt.NDArray[np.int64]
 LabelOf = Callable[[int], str]
 
 
@@ -46,6 +47,7 @@ class Detections:
         top_only: The head tells the best class only; the other probabilities are not known and stand as 0.
         has_objectness: Whether the head has an objectness of its own.
         first_class: The class of the first probability; 1 where a background was left out.
+        places: (D,), which proposal of the head each is.
     """
 
     boxes: Floats
@@ -54,6 +56,7 @@ class Detections:
     top_only: bool = False
     has_objectness: bool = True
     first_class: int = 0
+    places: Places = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __len__(self) -> int:
         """Return the number of boxes."""
@@ -66,6 +69,7 @@ class Detections:
             boxes=self.boxes[which],
             probabilities=self.probabilities[which],
             objectness=self.objectness[which],
+            places=self.places[which],
         )
 
     @property

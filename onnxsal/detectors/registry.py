@@ -73,8 +73,12 @@ class Evidence:
 
     def cells(self, strides: Sequence[int] = STRIDES) -> int:
         """Return how many cells grids of these strides have on the input."""
-        height, width = self.size
-        return sum(-(-height // s) * -(-width // s) for s in strides)
+        return sum(count for _, _, count in self.levels(strides))
+
+    def levels(self, strides: Sequence[int] = STRIDES, anchors: int = 1) -> list[tuple[int, int, int]]:
+        """Return rows, columns and proposals of grids of these strides on the input."""
+        sizes = [(-(-self.size[0] // s), -(-self.size[1] // s)) for s in strides]
+        return [(rows, columns, rows * columns * anchors) for rows, columns in sizes]
 
     def behind(self, name: str, op_types: set[str], depth: int) -> list[ir.Node]:
         """Return the nodes of these operators up to `depth` steps before an output."""
@@ -97,12 +101,14 @@ class Candidate:
         evidence: What speaks for it, in clauses.
         decode: Emits the proposals at the end of a graph.
         sure: How sure it is, in [0, 1].
+        levels: Of heads over a pyramid of grids: rows, columns and proposals of each, in order.
     """
 
     name: str
     evidence: Sequence[str]
     decode: Callable[["Op"], Proposals] = field(repr=False)
     sure: float = 0.5
+    levels: Sequence[tuple[int, int, int]] = ()
 
 
 Decoder = Callable[[Evidence], Candidate | None]

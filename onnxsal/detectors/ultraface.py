@@ -10,6 +10,9 @@ from onnxsal.detectors.registry import Candidate, Evidence, Proposals, decoder
 from onnxsal.graph.builder import Op
 from onnxsal.graph.find import find_value
 
+ANCHORS = ((8, 3), (16, 2), (32, 2), (64, 3))
+"""Strides of the grids, and how many boxes a cell has."""
+
 
 @decoder("ultraface")
 def ultraface(evidence: Evidence) -> Candidate | None:
@@ -27,4 +30,6 @@ def ultraface(evidence: Evidence) -> Candidate | None:
         # The background is what is left over, and no class.
         return Proposals(corners, part(op, find_value(op.graph, "scores"), 1, 2), first_class=1)
 
-    return Candidate("ultraface", ["outputs `scores` (.., 2) and `boxes` (.., 4)"], decode, 0.9)
+    sizes = [evidence.levels((stride,), anchors)[0] for stride, anchors in ANCHORS]
+    levels = sizes if sum(count for *_, count in sizes) == scores[1] else []
+    return Candidate("ultraface", ["outputs `scores` (.., 2) and `boxes` (.., 4)"], decode, 0.9, levels)

@@ -29,4 +29,4 @@ def ultralytics(evidence: Evidence) -> Candidate | None:
         corners = from_centres(op, part(op, rows, 0, 2), part(op, rows, 2, 4))
         return Proposals(corners, part(op, rows, 4, 4 + classes))
 
-    return Candidate("ultralytics", said, decode, 0.95 if author else 0.7)
+    return Candidate("ultralytics", said, decode, 0.95 if author else 0.7, evidence.levels())

@@ -40,7 +40,7 @@ def yolox(evidence: Evidence) -> Candidate | None:
         return Proposals(corners, part(op, rows, 5), column(op, rows, 4))
 
     fits = evidence.classes is None or evidence.classes == shape[2] - 5
-    return Candidate("yolox", said, decode, 0.8 if fits else 0.4)
+    return Candidate("yolox", said, decode, 0.8 if fits else 0.4, evidence.levels())
 
 
 def _decode(op: Op, boxes: ir.Value, size: tuple[int, int]) -> ir.Value:

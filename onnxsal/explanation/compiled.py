@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from onnxsal.detectors.similarity import Kind
 
 # Raised whenever what is built for the same method changes, so that old entries are not found.
-FORMAT = 7
+FORMAT = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +110,12 @@ class Compiler:
 
         graph = self._network.graph(batched=batched)
         findings = self._network.findings(batched=batched)
-        explainer = build_explainer(graph, findings, method, form, runtime)
+        decode = None
+        if form.kind == "box":
+            from onnxsal.methods.detector import surest
+
+            decode = surest(self._network, None, batched=batched).decode
+        explainer = build_explainer(graph, findings, method, form, runtime, decode)
         explainer.model.metadata_props.update(describe(explainer, method, form, findings))
         return explainer.model
 

@@ -34,8 +34,9 @@ def detect(model: Sessions, sample: Sample, decoder: str | None, threshold: floa
     boxes, probabilities = results[BOXES][0], results[PROBABILITIES][0]
     has_objectness = OBJECTNESS in results
     objectness = results[OBJECTNESS][0] if has_objectness else np.ones(len(boxes), np.float32)
+    places = np.arange(len(boxes))
     everything = Detections(
-        boxes, probabilities, objectness, found.facts["top_only"], has_objectness, found.facts["first_class"]
+        boxes, probabilities, objectness, found.facts["top_only"], has_objectness, found.facts["first_class"], places
     )
     return everything.final(threshold, overlap)
 

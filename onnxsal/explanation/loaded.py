@@ -148,6 +148,9 @@ class Model:
         if isinstance(made, SampledMethod):
             flat = self._explain_sampled(samples, targets, others, method, made, batch_size, loop or LoopOptions())
             return flat[0] if single and len(flat) == 1 else flat
+        if self.means_boxes(targets):
+            flat = self._explain_boxes(samples, targets, others, method, made, batch_size)
+            return flat[0] if single and len(flat) == 1 else flat
         batched = len(samples) > 1 and self._can_batch
         explainer = self._compiler.explainer(made, targets[0].form, batched=batched)
         check_range(targets, explainer.facts["findings"].get("classes"), explainer.facts.get("channels"))
@@ -322,6 +325,42 @@ class Model:
                 )
             )
         return explanations
+
+    def means_boxes(self, targets: Sequence[Target]) -> bool:
+        """Whether targets are detections: they say so, or the model has no classes but a detector's head."""
+        if any(t.form.kind != "logit" for t in targets):
+            return targets[0].form.kind == "box"
+        return self._head.get("class_output") is None and bool(self._detector_head)
+
+    @cached_property
+    def _detector_head(self) -> list[str]:
+        """Names of the decoders that fit, the surest first; kept on disk."""
+        found: list[str] = self._kept("decoders", self._find_decoders)
+        return found
+
+    def _find_decoders(self) -> list[str]:
+        from onnxsal.methods.detector import find_candidates
+
+        return [candidate.name for candidate in find_candidates(self.network, None)]
+
+    def _explain_boxes(
+        self,
+        samples: Sequence[Sample],
+        targets: Sequence[Target],
+        others: Mapping[str, Array],
+        name: str,
+        method: Method,
+        batch_size: int,
+    ) -> list[Explanation]:
+        from onnxsal.explanation.boxed import explain_boxes
+        from onnxsal.explanation.sampled import blank
+
+        found = []
+        for i, sample in enumerate(samples):
+            sessions = self._sessions(_own(others, i), batch_size)
+            frame = blank(name, method, sample, self._provenance(sessions.plain))
+            found += explain_boxes(sessions, sample, targets, method, frame)
+        return found
 
     def _explain_sampled(
         self,

@@ -15,6 +15,7 @@ from onnxsal.explanation.inputs import Sample
 from onnxsal.explanation.scores import class_scores, to_predictions
 from onnxsal.explanation.subject import LoopOptions, ModelSubject, Sessions
 from onnxsal.maps import enlarge, reduce_channels, scale_to_unit
+from onnxsal.methods.registry import Method
 from onnxsal.methods.subject import Sampled, SampledMethod
 from onnxsal.targets import TOP, Form, Target, check_range
 
@@ -49,7 +50,7 @@ def explain_sampled(
         yield [_explanation(sampled, subject, method, f, sample) for sampled, f in zip(maps, frames, strict=True)]
 
 
-def blank(name: str, method: SampledMethod, sample: Sample, provenance: Mapping[str, str]) -> Explanation:
+def blank(name: str, method: Method | SampledMethod, sample: Sample, provenance: Mapping[str, str]) -> Explanation:
     """Return what all explanations of a sample have in common, without a map."""
     nothing = np.zeros((0, 0), np.float32)
     settings = vars(method)

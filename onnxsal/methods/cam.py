@@ -73,3 +73,27 @@ class GuidedGradCAM:
         gradient = modified_gradient(view, GUIDED)
         # The image may be double where the layer is float.
         return op.Mul(gradient, op.cast(op.Unsqueeze(cam, [view.channel_axis]), gradient.dtype))
+
+
+@method("odam")
+@dataclass(frozen=True)
+class ODAM:
+    """Multiply a layer's activation by its gradient, place by place, sum over channels, keep what is positive.
+
+    Unlike Grad-CAM's mean over all places, this tells instances of one class apart.
+
+    Source: Zhao and Chan 2023, arXiv:2304.06354, eq. 5, for detections; of a class the same is HiResCAM (Draelos and
+    Carin 2020, arXiv:2011.08891).
+
+    Attributes:
+        layer: The layer; None takes, of a detection, the last one that all of its head reads, else the last with a
+            spatial extent.
+    """
+
+    layer: str | None = None
+
+    def build(self, op: "Op", view: "View") -> "ir.Value":
+        """Return (N, h, w) >= 0, h and w the layer's."""
+        activation = view.activation(self.layer)
+        gradient = view.gradient(wrt=activation)
+        return op.Relu(op.ReduceSum(op.Mul(gradient, activation), axes=[1], keepdims=0))

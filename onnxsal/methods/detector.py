@@ -13,6 +13,7 @@ from onnxsal.graph.builder import Op
 from onnxsal.graph.canonical import opset_of
 from onnxsal.graph.prune import prune
 from onnxsal.methods.masked import build_masked
+from onnxsal.model.levels import level_layers
 from onnxsal.model.network import Network
 
 BOXES, PROBABILITIES, OBJECTNESS = "detection_boxes", "detection_probabilities", "detection_objectness"
@@ -63,7 +64,10 @@ def build_detector(network: Network, decoder: str | None, *, batched: bool) -> i
     result.graph.outputs.clear()
     result.graph.outputs.extend(outputs)
     prune(result)
-    result.metadata_props["onnxsal.explainer"] = json.dumps(_facts(candidate, proposals))
+    findings = network.findings(batched=batched)
+    layers = level_layers(findings.grid, findings.graph, findings.layers)
+    levels = [[rows, columns, count, layers.get((rows, columns))] for rows, columns, count in candidate.levels]
+    result.metadata_props["onnxsal.explainer"] = json.dumps(_facts(candidate, proposals) | {"levels": levels})
     return result
 
 

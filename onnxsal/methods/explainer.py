@@ -7,6 +7,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from onnxsal.detectors.registry import Proposals
 from onnxsal.errors import LayerError, TargetError, UnsupportedModel
 from onnxsal.graph.builder import Op, rank
 from onnxsal.graph.canonical import MAX_IR_VERSION, opset_of
@@ -23,10 +24,15 @@ from onnxsal.targets import Form, resolve_top
 
 TARGET = "target"
 MINUS = "target_minus"
+CLASS = "target_class"
+SIDES = ("x1", "y1", "x2", "y2")
 ATTRIBUTION = "attribution"
 SALIENCY_MAP = "saliency_map"
 SCORE = "target_score"  # plain "score" is a name that models use themselves
-OURS = frozenset({TARGET, MINUS, ATTRIBUTION, SALIENCY_MAP, SCORE})
+OURS = frozenset({TARGET, MINUS, CLASS, ATTRIBUTION, SALIENCY_MAP, SCORE})
+
+
+Decode = Callable[[Op], Proposals]
 
 
 @dataclass(frozen=True)
@@ -48,11 +54,22 @@ class Explainer:
 
 
 def build_explainer(
-    model: ir.Model, findings: Findings, method: Method, form: Form, runtime: str = "native"
+    model: ir.Model,
+    findings: Findings,
+    method: Method,
+    form: Form,
+    runtime: str = "native",
+    decode: Decode | None = None,
 ) -> Explainer:
     """Write the explanation `method` of a target of that form into a copy of a canonical model.
 
-    With `web` for the runtime, what is added keeps to operators that WebGPU in a browser has.
+    Args:
+        model: The model.
+        findings: What was found in it.
+        method: The method.
+        form: The form of the target.
+        runtime: With `web`, what is added keeps to operators that WebGPU in a browser has.
+        decode: Emits a detector's proposals, for a target that is one of them.
 
     Raises:
         OnnxsalError: The method or the target does not fit the model.
@@ -63,7 +80,7 @@ def build_explainer(
     _close_weights(graph)
     _check_room(graph)
     inner = [*graph.initializers.values(), *(v for n in graph for v in n.outputs)]
-    scalar = _scalar(op, findings, form)
+    scalar = _scalar(op, findings, form, decode)
     view = View(op, findings, scalar)
     with op.scope(method_name(method)):
         attribution = method.build(op, view)
@@ -96,7 +113,7 @@ def describe(explainer: Explainer, method: Method, form: Form, findings: Finding
     facts: dict[str, Any] = {
         "method": method_name(method),
         "settings": {k: getattr(method, k) for k in vars(method)},
-        "form": {"kind": form.kind, "layer": form.layer, "at": form.at},
+        "form": {"kind": form.kind, "layer": form.layer, "at": form.at, "part": form.part},
         "layer": explainer.layer,
         "rectifiers": list(explainer.rectifiers),
         "channels": explainer.channels,
@@ -134,8 +151,11 @@ def _make_room(values: Iterable[ir.Value]) -> None:
 # ----- The target -----
 
 
-def _scalar(op: Op, findings: Findings, form: Form) -> Scalar:
+def _scalar(op: Op, findings: Findings, form: Form, decode: Decode | None) -> Scalar:
     with op.scope(TARGET):
+        if form.kind == "box":
+            assert decode is not None
+            return _detection(op, decode(op), form.part)
         if form.kind == "neuron":
             return _neuron(op, findings, form)
         return _class_target(op, findings, form)
@@ -241,6 +261,30 @@ def _batch(value: ir.Value) -> Any:
 
 def _float32(op: Op, value: ir.Value) -> ir.Value:
     return op.cast(value, ir.DataType.FLOAT) if value.dtype in HALVES else value
+
+
+def _detection(op: Op, proposals: Proposals, part: str) -> Scalar:
+    """Return one proposal's score, or the place of one side of its box.
+
+    Of a score close to 1 little gradient is left, so that of its log-odds is taken, of the class's probability and of
+    the objectness where there is one: dp / (p (1 - p)) is what arrives before their sigmoids.
+    """
+    batch = _batch(proposals.boxes)
+    chosen = one_hot(op, _index_input(op, TARGET, batch), op.dim(proposals.boxes, 1), _float32(op, proposals.boxes))
+    if part != "score":
+        side = op.Squeeze(op.Gather(_float32(op, proposals.boxes), op.const([SIDES.index(part)]), axis=2), [2])
+        of = op.ReduceSum(op.Mul(side, chosen), axes=[1], keepdims=1)
+        return Scalar(of, op.Expand(op.scalar(1, like=of), op.shape(of)))
+    p = _float32(op, proposals.probabilities)
+    column = one_hot(op, _index_input(op, CLASS, batch), op.dim(p, 2), p)
+    rows = [
+        op.ReduceSum(op.Mul(op.ReduceSum(op.Mul(p, op.Unsqueeze(column, [1])), axes=[2], keepdims=0), chosen), axes=[1])
+    ]
+    if proposals.objectness is not None:
+        rows.append(op.ReduceSum(op.Mul(_float32(op, proposals.objectness), chosen), axes=[1]))
+    of = op.Concat(*rows, axis=1) if len(rows) > 1 else rows[0]
+    slope = op.Mul(of, op.Sub(op.scalar(1, like=of), of))
+    return Scalar(of, op.Reciprocal(op.Max(slope, op.scalar(1e-12, like=of))))
 
 
 # ----- Outputs -----

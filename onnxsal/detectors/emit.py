@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnxsal.graph.builder import Op
+from onnxsal.graph.builder import Op, rank
 
 Floats = npt.NDArray[np.float32]
 
@@ -40,3 +40,39 @@ def grid(size: tuple[int, int], strides: Sequence[int]) -> tuple[Floats, Floats]
         corners.append(np.stack([x.ravel(), y.ravel()], axis=1))
         scales.append(np.full((height * width, 1), stride))
     return np.concatenate(corners).astype(np.float32), np.concatenate(scales).astype(np.float32)
+
+
+def to_pixels(op: Op, fractions: ir.Value, size: tuple[int, int]) -> ir.Value:
+    """Return boxes (..., 4) in pixels of the model's input from x1, y1, x2, y2 in 0..1 (or x, y, w, h alike)."""
+    height, width = size
+    return op.Mul(fractions, op.const(np.array([width, height, width, height]), fractions.dtype))
+
+
+def rows_first(op: Op, boxes: ir.Value) -> ir.Value:
+    """Return (..., 4) with x and y exchanged: y1, x1, y2, x2 as x1, y1, x2, y2, and the other way."""
+    return op.Gather(boxes, op.const([1, 0, 3, 2]), axis=-1)
+
+
+def with_batch(op: Op, value: ir.Value, axes: int) -> ir.Value:
+    """Return a value with a batch of one in front, if it has fewer axes than `axes`."""
+    return value if rank(value) == axes else op.Unsqueeze(value, [0])
+
+
+def one_of(op: Op, classes: ir.Value, scores: ir.Value, count: int, first: int) -> ir.Value:
+    """Return class probabilities (N, D, count) of boxes of which only the best class and its score are known.
+
+    Args:
+        op: The builder.
+        classes: (N, D), numbers of any type.
+        scores: (N, D).
+        count: Number of classes.
+        first: The number of the first class.
+    """
+    numbers = op.const(np.arange(first, first + count), ir.DataType.INT64)
+    hit = op.Equal(op.Unsqueeze(op.cast(classes, ir.DataType.INT64), [2]), numbers)
+    return op.Mul(op.cast(hit, scores.dtype), op.Unsqueeze(scores, [2]))
+
+
+def side_distances(op: Op, centres: ir.Value, distances: ir.Value) -> ir.Value:
+    """Return corners (..., 4) from centres (..., 2) and distances (..., 4) to the left, top, right and bottom side."""
+    return op.Concat(op.Sub(centres, part(op, distances, 0, 2)), op.Add(centres, part(op, distances, 2, 4)), axis=-1)

@@ -5,10 +5,39 @@ In this order heads are looked for: what says its name before what only has a te
 
 # isort: off
 from onnxsal.detectors import ultralytics
+from onnxsal.detectors import yolo
 from onnxsal.detectors import yolox
+from onnxsal.detectors import yolo_nas
+from onnxsal.detectors import yolov3
+from onnxsal.detectors import yolov4
+from onnxsal.detectors import nanodet
+from onnxsal.detectors import centernet
+from onnxsal.detectors import detr
+from onnxsal.detectors import tensorflow
 from onnxsal.detectors import ultraface
+from onnxsal.detectors import faces
+from onnxsal.detectors import final
 
 # isort: on
 from onnxsal.detectors.registry import Candidate, Evidence, Proposals, decoders, recognise
 
-__all__ = ["Candidate", "Evidence", "Proposals", "decoders", "recognise", "ultraface", "ultralytics", "yolox"]
+__all__ = [
+    "Candidate",
+    "Evidence",
+    "Proposals",
+    "centernet",
+    "decoders",
+    "detr",
+    "faces",
+    "final",
+    "nanodet",
+    "recognise",
+    "tensorflow",
+    "ultraface",
+    "ultralytics",
+    "yolo",
+    "yolo_nas",
+    "yolov3",
+    "yolov4",
+    "yolox",
+]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from onnxsal.graph.builder import Op
 
 Shape = tuple[int | str | None, ...]
+Decode = Callable[["Op"], "Proposals"]
 STRIDES = (8, 16, 32)
 
 
@@ -71,6 +72,15 @@ class Evidence:
         """The operators in the graph."""
         return {node.op_type for node in self.model.graph}
 
+    @cached_property
+    def labels(self) -> int:
+        """Number of classes to allow for where the outputs do not say: the card's, or as many as COCO has numbers."""
+        return self.classes or 91
+
+    def has(self, *names: str) -> bool:
+        """Tell whether there are outputs of all these names."""
+        return set(names) <= set(self.outputs)
+
     def cells(self, strides: Sequence[int] = STRIDES) -> int:
         """Return how many cells grids of these strides have on the input."""
         return sum(count for _, _, count in self.levels(strides))
@@ -102,13 +112,15 @@ class Candidate:
         decode: Emits the proposals at the end of a graph.
         sure: How sure it is, in [0, 1].
         levels: Of heads over a pyramid of grids: rows, columns and proposals of each, in order.
+        single: The outputs are those of one photo, so that a run takes one.
     """
 
     name: str
     evidence: Sequence[str]
-    decode: Callable[["Op"], Proposals] = field(repr=False)
+    decode: Decode = field(repr=False)
     sure: float = 0.5
     levels: Sequence[tuple[int, int, int]] = ()
+    single: bool = False
 
 
 Decoder = Callable[[Evidence], Candidate | None]

@@ -1,0 +1,45 @@
+"""DETR and its kin: `logits` (N, Q, K) and `pred_boxes` (N, Q, 4), boxes by centre as fractions of the input.
+
+Sources: Carion et al. 2020, arXiv:2005.12872 (softmax, the last class is "no object"); Zhao et al. 2023,
+arXiv:2304.08069 (RT-DETR: sigmoid, no such class). Exporters of both write the same names and shapes.
+"""
+
+from onnxsal.detectors.emit import from_centres, part, to_pixels
+from onnxsal.detectors.registry import Candidate, Evidence, Proposals, decoder
+from onnxsal.graph.builder import Op
+from onnxsal.graph.find import find_value
+
+NAMES = (("logits", "pred_boxes"), ("pred_logits", "pred_boxes"))
+QUERIES = (100,)
+"""How many queries DETR, Conditional DETR and YOLOS have; RT-DETR and D-FINE have 300."""
+
+
+@decoder("detr")
+def detr(evidence: Evidence) -> Candidate | None:
+    """Recognise class logits beside boxes of as many queries."""
+    found = next((n for n in NAMES if evidence.has(*n)), None)
+    if found is None:
+        return None
+    logits, boxes = found
+    shape = evidence.outputs[logits]
+    softmax, reason = _is_softmax(evidence, shape)
+
+    def decode(op: Op) -> Proposals:
+        fractions, scores = find_value(op.graph, boxes), find_value(op.graph, logits)
+        corners = to_pixels(op, from_centres(op, part(op, fractions, 0, 2), part(op, fractions, 2, 4)), evidence.size)
+        probabilities = part(op, op.Softmax(scores, axis=-1), 0, -1) if softmax else op.Sigmoid(scores)
+        return Proposals(corners, probabilities)
+
+    said = [
+        f"outputs {logits!r} and {boxes!r}",
+        f"{'softmax with a class for no object' if softmax else 'sigmoid'}: {reason}",
+    ]
+    return Candidate("detr", said, decode, 0.9)
+
+
+def _is_softmax(evidence: Evidence, shape: tuple[int | str | None, ...]) -> tuple[bool, str]:
+    """Tell whether one of the classes is "no object", and from what."""
+    columns, queries = shape[2], shape[1]
+    if evidence.classes is not None and isinstance(columns, int):
+        return columns == evidence.classes + 1, f"{columns} columns for {evidence.classes} labels"
+    return queries in QUERIES, f"{queries} queries"

@@ -1,0 +1,160 @@
+"""Heads that have suppressed already: one box, one score, one class each.
+
+What they leave out cannot be recovered: D-RISE gets the degraded form (IoU times the score of the same class), and a
+box that falls below the exporter's threshold counts as gone.
+"""
+
+import onnx_ir as ir
+
+from onnxsal.detectors.emit import column, one_of, part, rows_first, to_pixels, with_batch
+from onnxsal.detectors.registry import Candidate, Evidence, Proposals, decoder
+from onnxsal.graph.builder import Op
+from onnxsal.graph.find import find_value
+
+
+def finished(op: Op, boxes: ir.Value, scores: ir.Value, classes: ir.Value, count: int, first: int = 0) -> Proposals:
+    """Return proposals of which the best class alone is known; boxes (N, D, 4) or (D, 4), scores and classes alike."""
+    boxes, scores, classes = with_batch(op, boxes, 3), with_batch(op, scores, 2), with_batch(op, classes, 2)
+    probabilities = one_of(op, classes, scores, count, first)
+    return Proposals(boxes, probabilities, top_only=True, first_class=first)
+
+
+@decoder("rows-of-6")
+def rows_of_6(evidence: Evidence) -> Candidate | None:
+    """Recognise (N, D, 6): x1, y1, x2, y2, score, class, as YOLOv10, YOLO26 and Ultralytics' `nms=True` write it."""
+    name, shape = next(iter(evidence.outputs.items()))
+    if len(shape) != 3 or shape[2] != 6 or len(evidence.outputs) != 1 or evidence.cells() == shape[1]:
+        return None
+    author = evidence.metadata.get("author") == "Ultralytics"
+    said = [
+        f"output {name!r} has rows of 6: corners, score, class",
+        *(["metadata: author Ultralytics"] if author else []),
+    ]
+
+    def decode(op: Op) -> Proposals:
+        rows = find_value(op.graph, name)
+        return finished(op, part(op, rows, 0, 4), column(op, rows, 4), column(op, rows, 5), evidence.labels)
+
+    return Candidate("rows-of-6", said, decode, 0.9 if author else 0.6)
+
+
+DETS = ("det_boxes", "det_scores", "det_classes")
+
+
+@decoder("end2end")
+def end2end(evidence: Evidence) -> Candidate | None:
+    """Recognise `num_dets`, `det_boxes`, `det_scores`, `det_classes`, of YOLOv6, v7 and v9 exported end to end."""
+    if not evidence.has("num_dets", *DETS):
+        return None
+
+    def decode(op: Op) -> Proposals:
+        boxes, scores, classes = (find_value(op.graph, name) for name in DETS)
+        return finished(op, boxes, scores, classes, evidence.labels)
+
+    return Candidate("end2end", [f"outputs 'num_dets', {', '.join(map(repr, DETS))}"], decode, 0.95)
+
+
+@decoder("yolov7-end2end")
+def yolov7(evidence: Evidence) -> Candidate | None:
+    """Recognise (n, 7): photo, x1, y1, x2, y2, class, score, of YOLOv7 exported for ONNX Runtime."""
+    name, shape = next(iter(evidence.outputs.items()))
+    if len(evidence.outputs) != 1 or len(shape) != 2 or shape[1] != 7:
+        return None
+    nas = name.endswith("flat_predictions") or "nas" in evidence.metadata.get("description", "").lower()
+    score, label = (5, 6) if nas else (6, 5)
+    order = "score, class (YOLO-NAS)" if nas else "class, score (YOLOv7)"
+
+    def decode(op: Op) -> Proposals:
+        rows = find_value(op.graph, name)
+        return finished(op, part(op, rows, 1, 5), column(op, rows, score), column(op, rows, label), evidence.labels)
+
+    return Candidate(
+        "yolov7-end2end", [f"output {name!r} has rows of 7: photo, corners, {order}"], decode, 0.7, single=True
+    )
+
+
+@decoder("mmdeploy")
+def mmdeploy(evidence: Evidence) -> Candidate | None:
+    """Recognise `dets` (N, n, 5), corners and score, beside `labels` (N, n)."""
+    if not evidence.has("dets", "labels"):
+        return None
+
+    def decode(op: Op) -> Proposals:
+        rows, labels = find_value(op.graph, "dets"), find_value(op.graph, "labels")
+        return finished(op, part(op, rows, 0, 4), column(op, rows, 4), labels, evidence.labels)
+
+    return Candidate("mmdeploy", ["outputs `dets` (.., 5) and `labels`"], decode, 0.95)
+
+
+@decoder("paddle")
+def paddle(evidence: Evidence) -> Candidate | None:
+    """Recognise (M, 6): class, score, x1, y1, x2, y2, beside the number of boxes, of PaddleDetection.
+
+    Boxes are in pixels of the photo before `scale_factor`; fed 1, 1, they are in pixels of the input.
+    """
+    name, shape = next(iter(evidence.outputs.items()))
+    if "scale_factor" not in evidence.inputs or len(shape) != 2 or shape[1] != 6:
+        return None
+
+    def decode(op: Op) -> Proposals:
+        rows = find_value(op.graph, name)
+        return finished(op, part(op, rows, 2, 6), column(op, rows, 1), column(op, rows, 0), evidence.labels)
+
+    said = ["input `scale_factor`", f"output {name!r} has rows of 6: class, score, corners"]
+    return Candidate("paddle", said, decode, 0.9, single=True)
+
+
+@decoder("efficientdet")
+def efficientdet(evidence: Evidence) -> Candidate | None:
+    """Recognise `detections` (1, N, 7): photo, y1, x1, y2, x2, score, class from 1, of TensorFlow's EfficientDet."""
+    found = [(name, shape) for name, shape in evidence.outputs.items() if len(shape) == 3 and shape[2] == 7]
+    if len(evidence.outputs) != 1 or not found:
+        return None
+    name = found[0][0]
+
+    def decode(op: Op) -> Proposals:
+        rows = find_value(op.graph, name)
+        boxes = rows_first(op, part(op, rows, 1, 5))
+        return finished(op, boxes, column(op, rows, 5), column(op, rows, 6), evidence.labels, 1)
+
+    said = [f"output {name!r} has rows of 7: photo, y1, x1, y2, x2, score, class"]
+    return Candidate("efficientdet", said, decode, 0.8 if name.startswith("detections") else 0.5)
+
+
+@decoder("boxes-scores-labels")
+def boxes_scores_labels(evidence: Evidence) -> Candidate | None:
+    """Recognise `boxes`, `scores`, `labels`: torchvision's detectors, RT-DETR's own export, SSD of the ONNX model zoo.
+
+    torchvision and RT-DETR give pixels; SSD-12 of the zoo gives fractions, and has a batch.
+    """
+    found = next(((b, "scores", "labels") for b in ("boxes", "bboxes") if evidence.has(b, "scores", "labels")), None)
+    found = found or _torchvision(evidence)
+    if found is None:
+        return None
+    boxes, scores, labels = found
+    zoo = boxes == "bboxes" and len(evidence.outputs[boxes]) == 3
+    sizes = "orig_target_sizes" in evidence.inputs
+    origin = "SSD of the ONNX model zoo, fractions" if zoo else "RT-DETR, pixels" if sizes else "torchvision, pixels"
+    # A background comes first in torchvision's classes and in the zoo's.
+    first = 0 if sizes else 1
+
+    def decode(op: Op) -> Proposals:
+        corners = find_value(op.graph, boxes)
+        corners = to_pixels(op, corners, evidence.size) if zoo else corners
+        return finished(op, corners, find_value(op.graph, scores), find_value(op.graph, labels), evidence.labels, first)
+
+    single = len(evidence.outputs[boxes]) == 2
+    said = [f"outputs {boxes!r}, {scores!r}, {labels!r}: {origin}"]
+    return Candidate("boxes-scores-labels", said, decode, 0.8, single=single)
+
+
+def _torchvision(evidence: Evidence) -> tuple[str, str, str] | None:
+    """Return boxes (D, 4), scores and labels (D,) of a torchvision export that lost its names."""
+    values = {str(v.name): v for v in evidence.model.graph.outputs}
+    fours = [n for n, s in evidence.outputs.items() if len(s) == 2 and s[1] == 4]
+    flat = [n for n, s in evidence.outputs.items() if len(s) == 1]
+    scores = [n for n in flat if values[n].dtype == ir.DataType.FLOAT]
+    labels = [n for n in flat if values[n].dtype == ir.DataType.INT64]
+    if len(fours) == len(scores) == len(labels) == 1:
+        return fours[0], scores[0], labels[0]
+    return None

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from onnxsal.detectors.similarity import Kind
 
 # Raised whenever what is built for the same method changes, so that old entries are not found.
-FORMAT = 10
+FORMAT = 11
 
 
 @dataclass(frozen=True, eq=False)

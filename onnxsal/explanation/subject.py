@@ -139,7 +139,7 @@ class ModelSubject:
         assert self._detections is not None
         found = self._detections
         session = self._model.compiler.masked_detector(decoder, similarity, batched=self._model.batched).session
-        own = {"detection_boxes": found.boxes, "detection_probabilities": found.probabilities}
+        own = {"target_boxes": found.boxes, "target_probabilities": found.probabilities}
         return self._masked(session, space, fill, "answer", own)
 
     def _masked(

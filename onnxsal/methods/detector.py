@@ -1,6 +1,7 @@
 """A detector with its head decoded, and with masks before its image and one number per detection behind it."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from onnxsal.model.levels import level_layers
 from onnxsal.model.network import Network
 
 BOXES, PROBABILITIES, OBJECTNESS = "detection_boxes", "detection_probabilities", "detection_objectness"
+TARGET_BOXES, TARGET_PROBABILITIES = "target_boxes", "target_probabilities"
 
 
 def find_candidates(network: Network, decoder: str | None, *, batched: bool = False) -> list[Candidate]:
@@ -60,6 +62,7 @@ def build_detector(network: Network, decoder: str | None, *, batched: bool) -> i
     with op.scope("detection"):
         proposals = candidate.decode(op)
         named = {BOXES: proposals.boxes, PROBABILITIES: proposals.probabilities, OBJECTNESS: proposals.objectness}
+        _make_room(result.graph, named)
         outputs = [_output(op, value, name) for name, value in named.items() if value is not None]
     result.graph.outputs.clear()
     result.graph.outputs.extend(outputs)
@@ -80,6 +83,14 @@ def _facts(candidate: Candidate, proposals: Proposals) -> dict[str, Any]:
     }
 
 
+def _make_room(graph: ir.Graph, names: Iterable[str]) -> None:
+    """Rename the model's own values that have the name of an output that is added, as TensorFlow's have."""
+    taken = set(names)
+    for value in (v for node in graph for v in node.outputs):
+        if value.name in taken:
+            value.name = f"{value.name}_of_model"
+
+
 def _output(op: Op, value: ir.Value, name: str) -> ir.Value:
     value = op.cast(value, ir.DataType.FLOAT)
     output = ir.Value(name=name, type=value.type, shape=value.shape)
@@ -90,7 +101,7 @@ def _output(op: Op, value: ir.Value, name: str) -> ir.Value:
 def build_masked_detector(network: Network, decoder: str | None, kind: Kind, *, batched: bool) -> ir.Model:
     """Return the masked model whose `answer` (n, T) says how well T detections are found again under n masks.
 
-    Inputs beside those of `build_masked`: `detection_boxes` (T, 4), `detection_probabilities` (T, K).
+    Inputs beside those of `build_masked`: `target_boxes` (T, 4), `target_probabilities` (T, K).
     """
     candidate = surest(network, decoder, batched=batched)
     facts: dict[str, Any] = {}
@@ -98,7 +109,7 @@ def build_masked_detector(network: Network, decoder: str | None, kind: Kind, *, 
     def finish(op: Op) -> ir.Value:
         proposals = candidate.decode(op)
         facts.update(_facts(candidate, proposals))
-        boxes, probabilities = (_given(op, name, width) for name, width in ((BOXES, 4), (PROBABILITIES, "K")))
+        boxes, probabilities = _given(op, TARGET_BOXES, 4), _given(op, TARGET_PROBABILITIES, "K")
         return best_match(op, _float32(op, proposals), boxes, probabilities, "hard" if proposals.top_only else kind)
 
     card = network.card

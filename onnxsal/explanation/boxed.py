@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from onnxsal.explanation.inputs import Sample
 from onnxsal.explanation.subject import Sessions
 from onnxsal.methods.registry import Method
 from onnxsal.targets import Form, Target
+
+if TYPE_CHECKING:
+    from onnxsal.methods.detector import Reading
 
 Array = npt.NDArray[Any]
 THRESHOLD, OVERLAP = 0.3, 0.5
@@ -32,11 +35,11 @@ def explain_boxes(
         method: The method, of one graph.
         frame: What all explanations have in common.
     """
-    found = detect(model, sample, None, THRESHOLD, OVERLAP)
+    found, reading = detect(model, sample, None, THRESHOLD, OVERLAP)
     named = on_photo(found, sample, model)
     part = next((t.form.part for t in targets if t.form.kind == "box"), "score")
     return [
-        _explain(model, sample, found, named[number], part, method, frame)
+        _explain(model, sample, found, reading, named[number], part, method, frame)
         for number in choose(targets, named, THRESHOLD)
     ]
 
@@ -45,14 +48,15 @@ def _explain(
     model: Sessions,
     sample: Sample,
     found: Detections,
+    reading: "Reading",
     detection: Detection,
     part: str,
     method: Method,
     frame: Explanation,
 ) -> Explanation:
     place = int(found.places[detection.number])
-    own = with_layer(method, layer_of(model, place))
-    explainer = model.compiler.explainer(own, Form("box", part=part), batched=model.batched)
+    own = with_layer(method, layer_of(model, reading, place))
+    explainer = model.compiler.explainer(own, Form("box", part=part), reading, batched=model.batched)
     feeds = {model.image: sample.x, "target": np.array([place])} | dict(model.others)
     if part == "score":
         feeds["target_class"] = np.array([detection.index - found.first_class])
@@ -73,9 +77,9 @@ def _explain(
     )
 
 
-def layer_of(model: Sessions, place: int) -> str | None:
+def layer_of(model: Sessions, reading: "Reading", place: int) -> str | None:
     """Return the layer behind the level that a proposal belongs to; None where there are no levels."""
-    for *_, count, layer in model.compiler.detector(None, batched=model.batched).facts["levels"]:
+    for *_, count, layer in model.compiler.detector(reading, batched=model.batched).facts["levels"]:
         if place < count:
             return None if layer is None else str(layer)
         place -= count

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from onnxsal.detectors.similarity import Kind
+    from onnxsal.methods.detector import Reading
 
 # Raised whenever what is built for the same method changes, so that old entries are not found.
-FORMAT = 11
+FORMAT = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,15 +53,19 @@ class Compiler:
         self._ready: dict[str, CompiledExplainer] = {}
         self._scratch: Path | None = None
 
-    def explainer(self, method: Method, form: Form, *, batched: bool = False) -> CompiledExplainer:
+    def explainer(
+        self, method: Method, form: Form, reading: "Reading | None" = None, *, batched: bool = False
+    ) -> CompiledExplainer:
         """Return the explainer of a method and a form of target, built if there is none yet.
 
         Args:
             method: The method, with its settings.
             form: The form of the target.
+            reading: How a detector's head is read, for a target that is a detection.
             batched: Build it for any number of samples, for a model whose own batch is fixed.
         """
-        return self._kept([repr(method), repr(form), batched], lambda: self.build(method, form, batched=batched))
+        key = [repr(method), repr(form), repr(reading), batched]
+        return self._kept(key, lambda: self.build(method, form, reading, batched=batched))
 
     def masked(self, outputs: Sequence[str], *, batched: bool = False) -> CompiledExplainer:
         """Return the model with a mask before its image (`methods.masked`).
@@ -80,7 +85,7 @@ class Compiler:
 
         return self._kept(["masked", list(outputs), batched], build)
 
-    def detector(self, decoder: str | None, *, batched: bool = False) -> CompiledExplainer:
+    def detector(self, reading: "Reading", *, batched: bool = False) -> CompiledExplainer:
         """Return the model with its proposals as outputs: `boxes`, `probabilities`, `objectness`.
 
         Raises:
@@ -90,21 +95,45 @@ class Compiler:
         def build() -> "ir.Model":
             from onnxsal.methods.detector import build_detector
 
-            return build_detector(self._network, decoder, batched=batched)
+            return build_detector(self._network, reading, batched=batched)
 
-        return self._kept(["detector", decoder, batched], build)
+        return self._kept(["detector", repr(reading), batched], build)
 
-    def masked_detector(self, decoder: str | None, kind: "Kind", *, batched: bool = False) -> CompiledExplainer:
+    def probe(self, names: Sequence[str], *, batched: bool = False) -> CompiledExplainer:
+        """Return the model with inner values as its outputs."""
+
+        def build() -> "ir.Model":
+            from onnxsal.methods.detector import build_probe
+
+            return build_probe(self._network, names, batched=batched)
+
+        return self._kept(["probe", list(names), batched], build)
+
+    def peelable(self, *, batched: bool = False) -> tuple[list[str], list[str]]:
+        """Return the names of values that may hold boxes and scores before suppression (`detectors.peeling`)."""
+        from onnxsal.detectors.peeling import candidates
+
+        return candidates(self._network.graph(batched=batched))
+
+    def masked_detector(self, reading: "Reading", kind: "Kind", *, batched: bool = False) -> CompiledExplainer:
         """Return the masked model that answers how well detections are found again (`detectors.similarity`)."""
 
         def build() -> "ir.Model":
             from onnxsal.methods.detector import build_masked_detector
 
-            return build_masked_detector(self._network, decoder, kind, batched=batched)
+            return build_masked_detector(self._network, reading, kind, batched=batched)
 
-        return self._kept(["masked detector", decoder, kind, batched], build)
+        return self._kept(["masked detector", repr(reading), kind, batched], build)
 
-    def build(self, method: Method, form: Form, *, batched: bool = False, runtime: str = "native") -> "ir.Model":
+    def build(
+        self,
+        method: Method,
+        form: Form,
+        reading: "Reading | None" = None,
+        *,
+        batched: bool = False,
+        runtime: str = "native",
+    ) -> "ir.Model":
         """Return the explainer graph itself, its facts in its metadata."""
         from onnxsal.methods.explainer import build_explainer, describe
 
@@ -112,9 +141,9 @@ class Compiler:
         findings = self._network.findings(batched=batched)
         decode = None
         if form.kind == "box":
-            from onnxsal.methods.detector import surest
+            from onnxsal.methods.detector import Reading, read_head
 
-            decode = surest(self._network, None, batched=batched).decode
+            decode = read_head(self._network, reading or Reading(), batched=batched).decode
         explainer = build_explainer(graph, findings, method, form, runtime, decode)
         explainer.model.metadata_props.update(describe(explainer, method, form, findings))
         return explainer.model

@@ -1,7 +1,8 @@
 """What a detector finds on a photo, and which of it is meant."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +13,20 @@ from onnxsal.explanation.inputs import Sample
 from onnxsal.explanation.subject import Sessions
 from onnxsal.targets import TOP, Target
 
+if TYPE_CHECKING:
+    from onnxsal.methods.detector import Reading
+
 Array = npt.NDArray[Any]
 BOXES, PROBABILITIES, OBJECTNESS = "detection_boxes", "detection_probabilities", "detection_objectness"
 
 
-def detect(model: Sessions, sample: Sample, decoder: str | None, threshold: float, overlap: float) -> Detections:
-    """Return the detections on a photo, the surest first, boxes in pixels of the model's input.
+def detect(
+    model: Sessions, sample: Sample, decoder: str | None, threshold: float, overlap: float
+) -> tuple[Detections, "Reading"]:
+    """Return the detections on a photo, the surest first, boxes in pixels of the model's input; and how they were read.
+
+    A head that has suppressed already tells the best class only. Where what it suppressed is found in the graph, the
+    detections stay those it gives, with the class probabilities of the proposals that they were.
 
     Args:
         model: The detector.
@@ -29,16 +38,49 @@ def detect(model: Sessions, sample: Sample, decoder: str | None, threshold: floa
     Raises:
         DetectorError: The head is of no known family.
     """
-    found = model.compiler.detector(decoder, batched=model.batched)
+    from onnxsal.methods.detector import Reading
+
+    reading = Reading(decoder)
+    final = _proposals(model, sample, reading).final(threshold, overlap)
+    if not final.top_only or not len(final):
+        return final, reading
+    peeled = _peeled(model, sample, reading, final)
+    return (final, reading) if peeled is None else peeled
+
+
+def _proposals(model: Sessions, sample: Sample, reading: "Reading") -> Detections:
+    """Return everything that the head proposes."""
+    found = model.compiler.detector(reading, batched=model.batched)
     results = found.session.run({model.image: sample.x} | dict(model.others))
     boxes, probabilities = results[BOXES][0], results[PROBABILITIES][0]
     has_objectness = OBJECTNESS in results
     objectness = results[OBJECTNESS][0] if has_objectness else np.ones(len(boxes), np.float32)
-    places = np.arange(len(boxes))
-    everything = Detections(
-        boxes, probabilities, objectness, found.facts["top_only"], has_objectness, found.facts["first_class"], places
-    )
-    return everything.final(threshold, overlap)
+    top_only, first_class = found.facts["top_only"], found.facts["first_class"]
+    return Detections(boxes, probabilities, objectness, top_only, has_objectness, first_class, np.arange(len(boxes)))
+
+
+def _peeled(
+    model: Sessions, sample: Sample, reading: "Reading", final: Detections
+) -> tuple[Detections, "Reading"] | None:
+    """Return the final detections with all their class probabilities, or None where these are not to be found."""
+    from onnxsal.detectors.peeling import match, places_of
+
+    boxes, scores = model.compiler.peelable(batched=model.batched)
+    if not boxes or not scores:
+        return None
+    names = list(dict.fromkeys([*boxes, *scores]))
+    probe = model.compiler.probe(names, batched=model.batched)
+    found = probe.session.run({model.image: sample.x} | dict(model.others), names)
+    height, width = (sample.x.shape[a] for a in ((2, 3) if (model.card.layout or "NCHW") == "NCHW" else (1, 2)))
+    peel = match(found, boxes, scores, final, (height, width))
+    if peel is None:
+        return None
+    reading = replace(reading, peel=peel)
+    everything = _proposals(model, sample, reading)
+    places = places_of(everything.boxes.astype(np.float64), final.boxes)
+    if places is None:
+        return None
+    return replace(everything[places], boxes=final.boxes), reading
 
 
 def on_photo(detections: Detections, sample: Sample, model: Sessions) -> list[Detection]:

@@ -237,7 +237,8 @@ class Model:
         found = []
         for i, sample in enumerate(samples):
             sessions = self._sessions(_own(others, i), BATCH_SIZE)
-            found.append(on_photo(detect(sessions, sample, decoder, threshold, overlap), sample, sessions))
+            detections, _ = detect(sessions, sample, decoder, threshold, overlap)
+            found.append(on_photo(detections, sample, sessions))
         return found[0] if single else found
 
     def improve(

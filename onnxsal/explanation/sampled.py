@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ from onnxsal.maps import enlarge, reduce_channels, scale_to_unit
 from onnxsal.methods.registry import Method
 from onnxsal.methods.subject import Sampled, SampledMethod
 from onnxsal.targets import TOP, Form, Target, check_range
+
+if TYPE_CHECKING:
+    from onnxsal.methods.detector import Reading
 
 Array = npt.NDArray[Any]
 
@@ -42,10 +45,10 @@ def explain_sampled(
     """
     job = [frame.provenance, repr(method_without_count(method))]
     if method.asks == "detections":
-        frames, detections = _detections(model, sample, targets, method, frame)
+        frames, detections, reading = _detections(model, sample, targets, method, frame)
     else:
-        frames, detections = _classes(model, sample, targets, frame), None
-    subject = ModelSubject(model, sample, [f.target for f in frames], job, options, detections)
+        frames, detections, reading = _classes(model, sample, targets, frame), None, None
+    subject = ModelSubject(model, sample, [f.target for f in frames], job, options, detections, reading)
     for maps in method.attribute(subject):
         yield [_explanation(sampled, subject, method, f, sample) for sampled, f in zip(maps, frames, strict=True)]
 
@@ -84,16 +87,18 @@ def _classes(model: Sessions, sample: Sample, targets: Sequence[Target], frame: 
 
 def _detections(
     model: Sessions, sample: Sample, targets: Sequence[Target], method: Any, frame: Explanation
-) -> tuple[list[Explanation], Detections]:
-    """Return a frame for each detection that is meant, and these detections in pixels of the model's input."""
-    found = detect(model, sample, method.decoder, method.threshold, method.overlap)
+) -> tuple[list[Explanation], Detections, "Reading"]:
+    """Return a frame for each detection that is meant, these in pixels of the model's input, and how they were read."""
+    found, reading = detect(model, sample, method.decoder, method.threshold, method.overlap)
     named = on_photo(found, sample, model)
+    head = "after suppression: the best class of each box only" if found.top_only else "proposals before suppression"
+    frame = replace(frame, settings={**frame.settings, "head": head})
     chosen = choose(targets, named, method.threshold)
     frames = []
     for detection in (named[number] for number in chosen):
         target = Target(Form("box"), detection.number, text=f"box:{detection.number}", label=detection.label)
         frames.append(replace(frame, target=target, score=detection.score, detection=detection))
-    return frames, found[np.array(chosen)]
+    return frames, found[np.array(chosen)], reading
 
 
 def _explanation(

@@ -25,6 +25,7 @@ from onnxsal.targets import Target
 
 if TYPE_CHECKING:
     from onnxsal.detectors.similarity import Kind
+    from onnxsal.methods.detector import Reading
 
 Array = npt.NDArray[Any]
 
@@ -89,6 +90,7 @@ class ModelSubject:
         job: Sequence[object],
         options: LoopOptions,
         detections: Detections | None = None,
+        reading: "Reading | None" = None,
     ) -> None:
         """See one sample.
 
@@ -99,8 +101,9 @@ class ModelSubject:
             job: What else identifies the loop, for its checkpoint.
             options: How loops are run.
             detections: The targets, where they are detections, in pixels of the model's input.
+            reading: How these were read.
         """
-        self._detections = detections
+        self._detections, self._reading, self._single = detections, reading, model.single
         self._model, self._targets, self._job, self._options = model, targets, list(job), options
         self.x = sample.x
         self.layout = model.card.layout or "NCHW"
@@ -132,15 +135,16 @@ class ModelSubject:
         answer = self._masked(session, space, fill, output)
         return lambda draws: self._pick(answer(draws), probability)
 
-    def found_again(
-        self, space: MaskSpace, fill: Array, decoder: str | None, similarity: "Kind"
-    ) -> Callable[[Draws], Floats]:
+    def found_again(self, space: MaskSpace, fill: Array, similarity: "Kind") -> Callable[[Draws], Floats]:
         """Return what maps n masks to how well each target, a detection, is found under them, (n, T)."""
         assert self._detections is not None
+        assert self._reading is not None
         found = self._detections
-        session = self._model.compiler.masked_detector(decoder, similarity, batched=self._model.batched).session
+        detector = self._model.compiler.masked_detector(self._reading, similarity, batched=self._model.batched)
+        # The outputs of some heads are those of one photo, whatever the batch.
+        self._single = self._single or detector.facts["single"]
         own = {"target_boxes": found.boxes, "target_probabilities": found.probabilities}
-        return self._masked(session, space, fill, "answer", own)
+        return self._masked(detector.session, space, fill, "answer", own)
 
     def _masked(
         self, session: Session, space: MaskSpace, fill: Array, output: str, own: Mapping[str, Array] | None = None
@@ -202,7 +206,7 @@ class ModelSubject:
     ) -> Iterator[Status]:
         """Run a loop, as the user asked for it to be run."""
         options = self._options
-        size = 1 if self._model.single else batch_size or self._model.batch_size
+        size = 1 if self._single else batch_size or self._model.batch_size
         schedule = Schedule(samples, size, options.workers, options.tolerance)
         return sweep(answer, tally, schedule, options.progress)
 

@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx_ir as ir
 
 from onnxsal.detectors.families import Candidate, Evidence, Proposals, decoders, recognise
+from onnxsal.detectors.peeling import Peel
 from onnxsal.detectors.similarity import Kind, best_match
 from onnxsal.errors import DetectorError
 from onnxsal.graph.builder import Op
 from onnxsal.graph.canonical import opset_of
+from onnxsal.graph.find import find_value
 from onnxsal.graph.prune import prune
 from onnxsal.methods.masked import build_masked
 from onnxsal.model.levels import level_layers
@@ -54,9 +56,46 @@ def surest(network: Network, decoder: str | None, *, batched: bool = False) -> C
     return found[0]
 
 
-def build_detector(network: Network, decoder: str | None, *, batched: bool) -> ir.Model:
+@dataclass(frozen=True)
+class Reading:
+    """How a head is read.
+
+    Attributes:
+        decoder: Name of the decoder; None recognises it.
+        peel: Where the proposals before suppression are, if the head has suppressed and they were found.
+    """
+
+    decoder: str | None = None
+    peel: Peel | None = None
+
+
+def read_head(network: Network, reading: Reading, *, batched: bool) -> Candidate:
+    """Return the head, decoded as `reading` says.
+
+    Raises:
+        DetectorError: None is recognised.
+    """
+    candidate = surest(network, reading.decoder, batched=batched)
+    peel, size = reading.peel, network.card.card.size
+    if peel is None or size is None:
+        return candidate
+    said = [*candidate.evidence, f"proposals before suppression: boxes {peel.boxes!r}, class scores {peel.scores!r}"]
+    return replace(candidate, evidence=said, decode=lambda op: peel.decode(op, size))
+
+
+def build_probe(network: Network, names: Iterable[str], *, batched: bool) -> ir.Model:
+    """Return the model with inner values as its outputs."""
+    result = network.graph(batched=batched).clone()
+    result.graph.outputs.clear()
+    result.graph.outputs.extend(find_value(result.graph, name) for name in dict.fromkeys(names))
+    prune(result)
+    result.metadata_props["onnxsal.explainer"] = "{}"
+    return result
+
+
+def build_detector(network: Network, reading: Reading, *, batched: bool) -> ir.Model:
     """Return the model with its proposals as outputs, in float32."""
-    candidate = surest(network, decoder, batched=batched)
+    candidate = read_head(network, reading, batched=batched)
     result = network.graph(batched=batched).clone()
     op = Op(result.graph, opset_of(result), result.ir_version or 10)
     with op.scope("detection"):
@@ -80,6 +119,7 @@ def _facts(candidate: Candidate, proposals: Proposals) -> dict[str, Any]:
         "evidence": list(candidate.evidence),
         "top_only": proposals.top_only,
         "first_class": proposals.first_class,
+        "single": candidate.single,
     }
 
 
@@ -98,12 +138,12 @@ def _output(op: Op, value: ir.Value, name: str) -> ir.Value:
     return output
 
 
-def build_masked_detector(network: Network, decoder: str | None, kind: Kind, *, batched: bool) -> ir.Model:
+def build_masked_detector(network: Network, reading: Reading, kind: Kind, *, batched: bool) -> ir.Model:
     """Return the masked model whose `answer` (n, T) says how well T detections are found again under n masks.
 
     Inputs beside those of `build_masked`: `target_boxes` (T, 4), `target_probabilities` (T, K).
     """
-    candidate = surest(network, decoder, batched=batched)
+    candidate = read_head(network, reading, batched=batched)
     facts: dict[str, Any] = {}
 
     def finish(op: Op) -> ir.Value:

@@ -63,7 +63,7 @@ class DRISE:
         """Yield the maps of all detections."""
         space = rise_space(subject.content, subject.size, (self.cells, self.cells))
         plan = make_design(space, self.estimator, self.keep, self.seed)
-        run = subject.found_again(space, subject.fill(self.fill), self.decoder, self.similarity)
+        run = subject.found_again(space, subject.fill(self.fill), self.similarity)
         centred = self.estimator != "paper"
 
         def error(scores: Floats) -> float:

@@ -61,9 +61,7 @@ class Subject(Protocol):
         """Return what maps n masks to the scores of the image under them, (n, T)."""
         ...
 
-    def found_again(
-        self, space: MaskSpace, fill: Array, decoder: str | None, similarity: "Kind"
-    ) -> Callable[[Draws], Floats]:
+    def found_again(self, space: MaskSpace, fill: Array, similarity: "Kind") -> Callable[[Draws], Floats]:
         """Return what maps n masks to how well each target, a detection, is found under them, (n, T)."""
         ...
 

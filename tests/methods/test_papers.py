@@ -58,6 +58,10 @@ def test_grad_cam_follows_its_equations(net, model, x):
     assert_allclose(found.heatmap, (heat := papers.enlarge(want, (12, 12))) / heat.max(), **CLOSE)
 
 
+def test_odam_follows_its_equation(net, model, x):
+    assert_allclose(model.explain(x[None], "odam", TARGET).attribution, papers.odam(net, x, TARGET), **CLOSE)
+
+
 def test_cam_follows_its_equation(net, model, x):
     found = model.explain(x[None], "cam", TARGET)
     assert_allclose(found.attribution, papers.cam(net, x, TARGET), **CLOSE)

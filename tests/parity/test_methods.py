@@ -54,7 +54,11 @@ def test_a_method_says_what_its_peer_says(models, net, number):
         assert error <= TOLERANCE, f"{error:.1e}"
 
 
-@pytest.mark.parametrize("method", list(methods(sampled=False)))
+# odam's peers are written for its authors' detectors; tests/methods holds it to its definition.
+WITHOUT_PEER = {"odam"}
+
+
+@pytest.mark.parametrize("method", sorted(set(methods(sampled=False)) - WITHOUT_PEER))
 def test_every_method_has_a_peer_on_two_networks(method):
     assert sum(method in {case.method for case, _ in methods_cases.load(net)[1]} for net in NETS) >= 2
 

@@ -125,6 +125,12 @@ def grad_cam(net: Small, x: np.ndarray, target: int) -> np.ndarray:
     return np.maximum(sum(a * m for a, m in zip(alpha, f["a2"], strict=True)), 0)
 
 
+def odam(net: Small, x: np.ndarray, target: int) -> np.ndarray:
+    """Zhao and Chan 2023, equation 5: activation times gradient, place by place, summed over channels."""
+    f = forward(net, x)
+    return np.maximum((back_to_layer(net, target, f["a2"].shape[1:]) * f["a2"]).sum(axis=0), 0)
+
+
 def cam(net: Small, x: np.ndarray, target: int) -> np.ndarray:
     """Zhou et al. 2016, equation 2."""
     f = forward(net, x)

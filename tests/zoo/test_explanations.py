@@ -160,8 +160,49 @@ def test_a_fixed_batch_gives_each_image_what_it_gets_alone():
 @needs_zoo
 @pytest.mark.parametrize("stem", ["ultraface_rfb_320", "yolox_nano_416"])
 def test_a_detector_is_refused_politely_as_a_classifier(stem):
-    with pytest.raises(OnnxsalError, match="class"):
-        load(stem).explain(photo_path("faces.jpg"), "grad-cam")
+    with pytest.raises(OnnxsalError, match="the model predicts no classes"):
+        load(stem).explain(photo_path("faces.jpg"), "rise")
+
+
+# Verified by eye, boxes in pixels of the photo.
+FOUND = {
+    ("yolox_nano_416", "dog_bike_truck.jpg"): [
+        ("dog", (133, 207, 325, 542)),
+        ("car", (467, 78, 692, 172)),
+        ("bicycle", (46, 132, 572, 431)),
+    ],
+    ("yolox_nano_416", "bus.jpg"): [("bus", (49, 80, 603, 424))],
+    ("yolox_nano_416", "elephant.jpg"): [("elephant", (55, 60, 224, 231))],
+    ("ultraface_rfb_320", "faces.jpg"): [
+        ("face", (663, 307, 728, 396)),
+        ("face", (450, 305, 516, 395)),
+        ("face", (189, 331, 248, 405)),
+        ("face", (575, 74, 632, 140)),
+        ("face", (325, 123, 377, 196)),
+    ],
+    ("yolov8n_640_dynamic_int8", "dog_bike_truck.jpg"): [
+        ("dog", (132, 222, 308, 541)),
+        ("bicycle", (132, 141, 566, 417)),
+        ("truck", (471, 77, 692, 172)),
+    ],
+}
+
+
+@needs_zoo
+@pytest.mark.parametrize(("stem", "photo"), FOUND)
+def test_detectors_find_what_is_there_and_odam_is_on_it(stem, photo):
+    model = load(stem)
+    explained = model.explain(photo_path(photo), "odam", "all")
+    explained = explained if isinstance(explained, list) else [explained]
+    for label, box in FOUND[stem, photo]:
+        found = next(e for e in explained if e.detection.label == label and closeness(e.detection.box, box) <= 2)
+        within, area = energy(found, box)
+        assert within > max(0.7, 1.5 * area)
+
+
+def closeness(a, b) -> float:
+    """Return how far the sides of two boxes lie from one another, at most."""
+    return max(abs(p - q) for p, q in zip(a, b, strict=True))
 
 
 @needs_zoo

@@ -197,7 +197,7 @@ def test_detectors_find_what_is_there_and_odam_is_on_it(stem, photo):
     for label, box in FOUND[stem, photo]:
         found = next(e for e in explained if e.detection.label == label and closeness(e.detection.box, box) <= 2)
         within, area = energy(found, box)
-        assert within > max(0.7, 1.5 * area)
+        assert within > max(0.7, (1 + area) / 2)
 
 
 def closeness(a, b) -> float:

@@ -3,6 +3,7 @@
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnxruntime as ort
 import pytest
 from numpy.testing import assert_array_equal
 from support.derivatives import run
@@ -102,3 +103,31 @@ def test_bounds_of_clip_get_what_they_replaced():
     feeds = {"x": np.float32([-2, -1, 0, 1, 2]), "lo": np.float32(-1), "hi": np.float32(1)}
     found = run(graph, feeds | {"cotangent_y": np.float32([1, 2, 4, 8, 16])}, ["grad_x", "grad_lo", "grad_hi"], "ort")
     assert [g.tolist() for g in found] == [[0, 0, 4, 0, 0], 1, 16]
+
+
+LEVELS = [
+    ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+]
+
+
+@pytest.mark.parametrize("level", LEVELS, ids=lambda v: v.name)
+@pytest.mark.parametrize("high", [6, 1, 0.3, 100])
+def test_clip_behind_a_convolution_passes_what_lies_between_its_bounds(high, level):
+    ones = ", ".join(["1"] * 16)
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 21]> g (float[1,16,3,3] x) => (float[1,16,3,3] y) '
+        f"<float[16,1,1,1] w = {{{ones}}}, float zero = {{0}}, float high = {{{high!r}}}> "
+        "{ c = Conv<group=16>(x, w)  y = Clip(c, zero, high) }"
+    )
+    high = np.float32(high)
+    points = [-1, 0, TINY, 1e-37, high / 2, np.nextafter(high, np.float32(0)), high, 2 * high, 1e30]
+    x = np.tile(np.float32(points).reshape(1, 1, 3, 3), (1, 16, 1, 1))
+    options = ort.SessionOptions()
+    options.graph_optimization_level = level
+    graph = ir.to_proto(vjp(model, of="y", wrt="x"))
+    session = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    feeds = {"x": x, "cotangent_y": np.full_like(x, 3)}
+    (found,) = session.run(["grad_x"], feeds)
+    assert_array_equal(found, np.where((x > 0) & (x < high), np.float32(3), np.float32(0)))

@@ -7,11 +7,14 @@ float32 kernel to gain from is written with comparisons, which are exact by cons
 
 import math
 
+import numpy as np
 import onnx_ir as ir
 
+from onnxsal.autodiff.rules.blocked import blocked_channels
 from onnxsal.graph.builder import Op
 
 STEEP = 2.0**100
+STEEPEST = 2.0**127
 
 # Beyond these a steep slope times the bound overflows, or a slope of STEEP does not lift the next float above the
 # bound to 1.
@@ -40,10 +43,29 @@ def below(op: Op, y: ir.Value, bound: float) -> ir.Value:
 
 def between(op: Op, y: ir.Value, low: float, high: float) -> ir.Value:
     """Return 1 where low < y < high, else 0, in the type of y, which has been clipped to [low, high]."""
+    if low == 0 and high > 0 and _fits_a_slope(y, high) and blocked_channels(y):
+        return _between_in_blocks(op, y, high)
     if low == 0:
         # One buffer less than the product of two masks.
         return positive(op, op.Mul(y, below(op, y, high)))
     return op.Mul(above(op, y, low), below(op, y, high))
+
+
+def _between_in_blocks(op: Op, y: ir.Value, high: float) -> ir.Value:
+    """Return 1 where 0 < y < high, else 0: steep in scale * (y - high) + [y = 0], which is negative there alone.
+
+    The scale is a power of two, so the sum is exact. In blocks ONNX Runtime computes a normalisation with constant
+    statistics as a convolution, with the addition and the steep slope in its wake: two passes over memory, where two
+    masks and their product are three (MobileNetV2: 386 and 297 us for 144 channels of 56x56).
+    """
+    scale = 2.0 ** -math.ceil(math.log2(high))
+    # Variance and epsilon add up to 1; cuDNN wants the latter to be 1e-5 at least.
+    zeros, epsilon = np.zeros(blocked_channels(y), np.float32), 2.0**-16
+    shifted = op.BatchNormalization(
+        y, zeros + scale, zeros - scale * high, zeros, zeros + (1 - epsilon), epsilon=epsilon
+    )
+    lowest = op.HardSigmoid(y, alpha=-STEEPEST, beta=1.0)
+    return op.HardSigmoid(op.Add(shifted, lowest), alpha=-STEEP, beta=0.0)
 
 
 def ramp(op: Op, y: ir.Value, slope: float, offset: float) -> ir.Value:

@@ -13,7 +13,7 @@ import numpy as np
 
 from onnxsal.autodiff.registry import vjp
 from onnxsal.autodiff.rules.tracing import scatter
-from onnxsal.autodiff.rules.windows import dilations, reach, spatial
+from onnxsal.autodiff.rules.windows import dilations, spatial
 from onnxsal.graph.builder import rank
 
 
@@ -48,6 +48,9 @@ def _scatter(op, node, g):
 class Line:
     """The windows along one axis, all sizes known.
 
+    Tap t of window w reads entry w * stride + t * dilation - begin. Entries are kept by phase, their number modulo the
+    stride: within a phase, the windows read one entry after the other.
+
     Attributes:
         axis: Of X.
         size: Of X.
@@ -56,7 +59,6 @@ class Line:
         stride: From window to window.
         dilation: From tap to tap.
         begin: Padding before X.
-        extent: Of X with the padding that windows reach.
     """
 
     axis: int
@@ -66,15 +68,24 @@ class Line:
     stride: int
     dilation: int
     begin: int
-    extent: int
 
     @classmethod
     def along(cls, node, axis):
         """Read the geometry of a pooling along its spatial axis number `axis`."""
-        attrs, size, count = node.attrs, spatial(node.X)[axis], spatial(node.Y)[axis]
-        stride, begin = attrs["strides"][axis], attrs["pads"][axis]
-        extent = max((count - 1) * stride + reach(node)[axis], begin + size)
-        return cls(axis + 2, size, count, attrs["kernel_shape"][axis], stride, dilations(node)[axis], begin, extent)
+        attrs = node.attrs
+        return cls(
+            axis + 2,
+            spatial(node.X)[axis],
+            spatial(node.Y)[axis],
+            attrs["kernel_shape"][axis],
+            attrs["strides"][axis],
+            dilations(node)[axis],
+            attrs["pads"][axis],
+        )
+
+    def place(self, tap):
+        """Return which entry of which phase the first window reads at a tap: entry, phase."""
+        return divmod(tap * self.dilation - self.begin, self.stride)
 
 
 def _maxima_along(op, node, axis):
@@ -93,36 +104,40 @@ def _maxima_along(op, node, axis):
 
 def _hand_out(op, line, g, maximum, entries):
     """Return the cotangent of `entries`, given that of the maximum over each window along the line."""
-    outside = op.scalar(-np.inf, like=entries)
-    entries = _pad(op, line, entries, line.begin, line.extent - line.begin - line.size, outside)
+    phases, outside = _phases(op, line, entries), op.scalar(-np.inf, like=entries)
     shares = []
     for tap in range(line.kernel - 1):
-        share = op.Mul(g, op.cast(op.Equal(_read(op, line, entries, tap), maximum), g.dtype))
+        first, phase = line.place(tap)
+        length = -(-(line.size - phase) // line.stride)
+        entry = _shift(op, line.axis, phases[phase], first, length, line.count, outside)
+        share = op.Mul(g, op.cast(op.Equal(entry, maximum), g.dtype))
         shares.append(share)
         g = op.Sub(g, share)
     # What no tap took is the last one's.
     return _put_back(op, line, [*shares, g])
 
 
-def _read(op, line, entries, tap):
-    """Return what each window reads at a tap."""
-    first = tap * line.dilation
-    end = first + (line.count - 1) * line.stride + 1
-    return op.Slice(entries, [first], [end], [line.axis], [line.stride])
+def _phases(op, line, entries):
+    """Return the entries of each phase."""
+    if line.stride == 1:
+        return [entries]
+    sizes, last = spatial(entries), line.axis == rank(entries) - 1
+    if last and line.size % line.stride == 0:  # to pick every other number of a row is slow, to turn them is not
+        turned = op.Reshape(entries, [0, 0, *sizes[:-1], -1, line.stride])
+        turned = op.Transpose(turned, perm=[*range(line.axis), line.axis + 1, line.axis])
+        return [op.Squeeze(op.Slice(turned, [p], [p + 1], [line.axis]), [line.axis]) for p in range(line.stride)]
+    return [op.Slice(entries, [p], [line.size], [line.axis], [line.stride]) for p in range(line.stride)]
 
 
 def _put_back(op, line, shares):
     """Add the taps' shares up in the places that they were read from."""
-    length = -(-line.extent // line.stride)
+    length = -(-line.size // line.stride)
     phases = [[] for _ in range(line.stride)]
     for tap, share in enumerate(shares):
-        first, phase = divmod(tap * line.dilation, line.stride)
-        zero = op.scalar(0, like=share)
-        phases[phase].append(_pad(op, line, share, first, length - first - line.count, zero))
+        first, phase = line.place(tap)
+        phases[phase].append(_shift(op, line.axis, share, -first, line.count, length, op.scalar(0, like=share)))
     made = _interleave(op, line, [_sum(op, p) for p in phases])
-    if line.begin == 0 and length * line.stride == line.size:
-        return made
-    return op.Slice(made, [line.begin], [line.begin + line.size], [line.axis])
+    return made if length * line.stride == line.size else op.Slice(made, [0], [line.size], [line.axis])
 
 
 def _interleave(op, line, phases):
@@ -146,5 +161,10 @@ def _sum(op, values):
     return (op.Sum(*values) if len(values) > 1 else values[0]) if values else None
 
 
-def _pad(op, line, value, begin, end, fill):
-    return op.Pad(value, [begin, end], fill, [line.axis]) if begin or end else value
+def _shift(op, axis, value, first, length, wanted, fill):
+    """Return `wanted` entries from number `first` on of the `length` along an axis; what lies beyond is `fill`."""
+    before, behind = max(-first, 0), max(first + wanted - length, 0)
+    if before or behind:
+        value = op.Pad(value, [before, behind], fill, [axis])
+    begin = first + before
+    return value if before + length + behind == wanted else op.Slice(value, [begin], [begin + wanted], [axis])

@@ -3,8 +3,9 @@
 A convolution is linear in X, so its vjp is its adjoint: ConvTranspose with the same kernel and the
 same geometry. Which of several spellings of the adjoint is emitted was measured, layer by layer, on
 ONNX Runtime's CPU kernels: at stride 1 a Conv with the kernel flipped is faster, except towards few
-channels and for grouped kernels that are not depthwise. Depthwise kernels with a stride are faster
-that way too, on small maps, with zeros between the entries of g.
+channels and for grouped kernels that are not depthwise. With a stride of 2 it is faster phase by phase
+(`conv_phases.py`) where ONNX Runtime computes in blocks; elsewhere depthwise kernels with a stride are
+faster on small maps with zeros between the entries of g.
 """
 
 import math
@@ -13,6 +14,7 @@ import numpy as np
 
 from onnxsal.autodiff.registry import vjp
 from onnxsal.autodiff.rules.blocked import enter_blocks
+from onnxsal.autodiff.rules.conv_phases import in_phases, phase_windows
 from onnxsal.autodiff.rules.windows import (
     concat,
     cut_spatially,
@@ -43,6 +45,9 @@ def conv_data(op, node, g):
     if _flipped_is_faster(node):
         pads = [r - 1 - p for r, p in zip(reach(node) * 2, node.attrs["pads"], strict=True)]
         return _flipped_conv(op, node, g, pads)
+    phases = phase_windows(node)
+    if phases is not None:
+        return in_phases(op, node, g, phases)
     pads = _pads_around_zeros(node)
     return _adjoint(op, node, g) if pads is None else _flipped_conv(op, node, _with_zeros(op, node, g), pads)
 

@@ -167,6 +167,26 @@ CONV = [
         "(double[1,2,4,5,4] x, double[3,2,2,3,2] w) => (double[1,3,2,3,3] y) { y = Conv<strides=[2,1,1]>(x, w) }",
         note="3-D",
     ),
+    *(
+        case(
+            "Conv",
+            f"(double[2,16,{h},{w}] x, double[16,{16 // group},{k},{m}] w) => (double[2,16,{y},{z}] y)"
+            f" {{ y = Conv<group={group},strides=[2,2],pads=[{pads}]>(x, w) }}",
+            note=f"in phases: {note}",
+            **ORT_ONLY,
+        )
+        for note, group, (h, w), (k, m), pads, (y, z) in [
+            ("3x3", 1, (8, 6), (3, 3), "1,1,1,1", (4, 3)),
+            ("padded behind, as TensorFlow does", 1, (8, 6), (3, 3), "0,0,1,1", (4, 3)),
+            ("even and odd kernel", 1, (8, 6), (4, 5), "1,2,1,2", (4, 3)),
+            ("unread rows", 1, (8, 6), (3, 3), "0,0,0,0", (3, 2)),
+            ("a row of taps", 1, (8, 6), (1, 3), "0,1,0,1", (4, 3)),
+            ("an odd size, which they do not fit", 1, (7, 6), (3, 3), "1,1,1,1", (4, 3)),
+            ("more padding than they can take", 1, (8, 6), (3, 3), "4,4,2,2", (6, 5)),
+            ("depthwise", 16, (8, 6), (3, 3), "1,1,1,1", (4, 3)),
+            ("depthwise 5x5", 16, (8, 6), (5, 5), "2,2,2,2", (4, 3)),
+        ]
+    ),
 ]
 
 TRANSPOSED = [

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from onnxsal.autodiff.bodies import Request, Whole
 from onnxsal.autodiff.broadcast import unbroadcast
+from onnxsal.autodiff.narrow import Window, join, passes, window_of
 from onnxsal.autodiff.node import NodeView, formal_name
 from onnxsal.autodiff.path import Missing, Path, active_inputs, active_reads, find_path, look_inside, schema_of
 from onnxsal.autodiff.primal import Primal
@@ -80,8 +81,8 @@ class _Walk:
             return None
         if len(parts) > 1:
             with self.op.scope(f"{self.rules.name}_{value.name}"):
-                total = parts[0]
-                for part in parts[1:]:
+                total, *others = parts if is_sequence(parts[0]) else join(self.op, parts)
+                for part in others:
                     total = self._add(total, part)
             self.arrived[value] = [total]
         return self.arrived[value][0]
@@ -99,13 +100,27 @@ class _Walk:
             if whole is not None:
                 self._visit_whole(whole, node, cotangents)
                 return
+            window = self._window(node, cotangents)
+            if window is not None:
+                cut = partial(window.cut, self.op)
+                view = NodeView(self.op, node, [window.core], keep_half=self.keep_half, cut=cut)
+                self._apply_all(node, view, window.core, window)
+                return
             view = NodeView(self.op, node, cotangents, keep_half=self.keep_half)
-            g = self._upstream(node, view, cotangents)
-            for formal in active_inputs(self.op, node, self.active):
-                rule = self.rules.lookup(node.domain, node.op_type, formal)
-                assert rule is not None
-                if rule is not ZERO:
-                    self._apply(rule, node, view, formal, g)
+            self._apply_all(node, view, self._upstream(node, view, cotangents))
+
+    def _window(self, node: ir.Node, cotangents: list[ir.Value | None]) -> Window | None:
+        """Return where the cotangent of a node's output is not zero, if that is all that the rules need to see."""
+        g = cotangents[0]
+        window = None if g is None or is_sequence(g) else window_of(g)
+        return window if window is not None and passes(node, window) else None
+
+    def _apply_all(self, node: ir.Node, view: NodeView, g: ir.Value, window: Window | None = None) -> None:
+        for formal in active_inputs(self.op, node, self.active):
+            rule = self.rules.lookup(node.domain, node.op_type, formal)
+            assert rule is not None
+            if rule is not ZERO:
+                self._apply(rule, node, view, formal, g, window)
 
     def _visit_whole(self, whole: Whole, node: ir.Node, cotangents: list[ir.Value | None]) -> None:
         """Emit the cotangents of all that a node and its bodies read."""
@@ -127,7 +142,15 @@ class _Walk:
         # None, where the node leaves its first output out, as LSTM may: its rules ask for the others by name.
         return cotangents[0]  # type: ignore[return-value]
 
-    def _apply(self, rule: Rule, node: ir.Node, view: NodeView, formal: str, g: ir.Value) -> None:
+    def _apply(
+        self,
+        rule: Rule,
+        node: ir.Node,
+        view: NodeView,
+        formal: str,
+        g: ir.Value,
+        window: Window | None = None,
+    ) -> None:
         result: Cotangents = rule(self.op, view, g)
         schema = schema_of(self.op, node)
         inputs = [v for i, v in enumerate(node.inputs) if formal_name(schema, i) == formal]
@@ -135,7 +158,15 @@ class _Walk:
         assert len(parts) == len(inputs), f"{node.op_type}: {len(parts)} cotangents for {len(inputs)} inputs {formal!r}"
         for value, part in zip(inputs, parts, strict=True):
             if part is not None and value is not None and value in self.active:
+                if window is not None:
+                    part = self._widen(node, part, value, window)
                 self.add(value, self._settle(node, part, value))
+
+    def _widen(self, node: ir.Node, g: ir.Value, primal: ir.Value, window: Window) -> ir.Value:
+        """Return the cotangent of a primal, given that of what of it lies in a window."""
+        primal = self.primal.shaped_like(primal)
+        g = unbroadcast(self.op, g, window.cut(self.op, primal), node.op_type)
+        return window.widen(self.op, g, primal)
 
     def _settle(self, node: ir.Node, g: ir.Value, primal: ir.Value) -> ir.Value:
         """Return a cotangent in its primal's shape, and say so on it."""

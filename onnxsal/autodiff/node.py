@@ -25,14 +25,21 @@ class NodeView:
     """
 
     def __init__(
-        self, op: Op, node: ir.Node, cotangents: Sequence[ir.Value | None] = (), *, keep_half: bool = False
+        self,
+        op: Op,
+        node: ir.Node,
+        cotangents: Sequence[ir.Value | None] = (),
+        *,
+        keep_half: bool = False,
+        cut: Callable[[ir.Value], ir.Value] | None = None,
     ) -> None:
-        """See `node`, whose outputs have the given cotangents, through `op`."""
+        """See `node`, whose outputs have the given cotangents, through `op`; of its values what `cut` returns."""
         self._op = op
         self._node = node
         self._primal = op.once(Primal)
         self._cotangents = cotangents
         self._keep_half = keep_half
+        self._cut = cut
         self._made: dict[Any, Any] = {}
         domain = "" if node.domain == "ai.onnx" else node.domain
         try:
@@ -146,9 +153,9 @@ class NodeView:
         if value is None:
             return None
         value = self._primal.read(value)
-        if self._keep_half or value.dtype not in HALVES or not isinstance(value.type, ir.TensorType):
-            return value
-        return self._op.cast(value, ir.DataType.FLOAT)
+        if not self._keep_half and value.dtype in HALVES and isinstance(value.type, ir.TensorType):
+            value = self._op.cast(value, ir.DataType.FLOAT)
+        return value if self._cut is None else self._cut(value)
 
 
 def formal_name(schema: onnx.defs.OpSchema | None, index: int) -> str:

@@ -129,7 +129,8 @@ class _Use:
 
     def _read_by(self, node: ir.Node) -> Iterator[tuple[ir.Value, bool]]:
         """Yield the inputs whose cells count because of this node, and whether as more than attention's."""
-        outputs = [v for v in node.outputs if v in self._alive]
+        # What asks whether a score is a number reads no cell: exporters guard a masked Softmax so.
+        outputs = [v for v in node.outputs if v in self._alive and _holds_numbers(self._grid, v)]
         carriers = self._grid.carriers(node)
         moved = node.op_type in MOVES and not self._grid.takes_one_cell(node)
         kept = moved or any(self._grid.has_place(v) for v in node.outputs)

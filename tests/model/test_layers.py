@@ -163,6 +163,16 @@ def test_a_class_token_is_looked_at_where_the_last_attention_reads(tail, decompo
     assert {layer.name for layer in layers[layers.index(default) + 1 :]} == {"k2", "kt2", "v2", "vb2"}
 
 
+def test_what_guards_a_masked_softmax_reads_no_cell():
+    # As newer exporters write attention with a mask: rows without any key are 0, not NaN.
+    guard = "e2 = Softmax(s2) nan = IsNaN(e2) a2 = Where(nan, none, e2)"
+    text = transformer(BY_CLASS_TOKEN).replace("a2 = Softmax(s2)", guard)
+    text = text.replace("int64[1] one", "float none = {0}, int64[1] one")
+    assert guard in text
+    _, default = found_in(text)
+    assert default.name == "n2"
+
+
 def test_keys_that_are_normalised_by_batch_are_passed_over():
     # As in LeViT: a BatchNormalization follows each product, over samples and cells in one axis.
     keys = "k2 = MatMul(n2, wk) kr2 = Reshape(k2, rows) kb2 = BatchNormalization(kr2, scale, bias, bias, scale) "

@@ -16,7 +16,7 @@ import onnx
 import onnx.shape_inference
 import onnx_ir as ir
 
-from onnxsal.graph.types import UNINFERRED, dims
+from onnxsal.graph.types import UNINFERRED, dims, type_proto
 
 Shape = tuple[int, ...]
 Array = np.ndarray[Any, Any]
@@ -58,6 +58,7 @@ class Shapes:
         self._shapes: dict[ir.Value, Shape] = {}
         self._arrays: dict[ir.Value, Array] = {}
         self._types: dict[ir.Value, ir.DataType] = {}
+        self._sequences: dict[ir.Value, onnx.TypeProto] = {}
         self._computed: dict[Any, list[Array]] = {}
         for value in model.graph.inputs:
             name = str(value.name)
@@ -176,10 +177,14 @@ class Shapes:
         dtype = self.dtype(value)
         if dtype is None:
             return None
+        if not isinstance(value.type, ir.TensorType | None):
+            return self._sequences.get(value) or type_proto(value)
         return onnx.helper.make_tensor_type_proto(int(dtype), self.shape(value))
 
     def _read(self, value: ir.Value, proto: onnx.TypeProto | None) -> Shape | None:
         if proto is None or not proto.HasField("tensor_type"):
+            if proto is not None:
+                self._sequences[value] = proto  # it has no shape, but its entries have
             return None
         if proto.tensor_type.elem_type:
             self._types[value] = ir.DataType(proto.tensor_type.elem_type)

@@ -141,3 +141,11 @@ def test_largest_and_smallest_of_any_number_of_sizes_are_read():
         s = Shape<start=1,end=2>(x)  m = Max(s)  k = Min(m, two, nine)  t = Concat<axis=0>(k, nine)
         a = ConstantOfShape(t)  y = Relu(a) }"""
     assert shape(canonical(text), "y") == (2, 9)
+
+
+def test_shapes_behind_a_sequence_are_found():
+    text = """(float[batch,6] x, int64 place) => (float[o,p] y) {
+        s = SequenceConstruct(x, x)  t = SequenceInsert(s, x)  a = SequenceAt(t, place)  y = Relu(a) }"""
+    model = canonical(text)
+    found = Shapes(model, {"x": (3, 6), "place": ()}, declared=False).walk()
+    assert {v.name: found.shape(v) for node in model.graph for v in node.outputs}["y"] == (3, 6)

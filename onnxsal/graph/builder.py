@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from onnxsal.errors import UnsupportedModel
 from onnxsal.graph.flow import subgraphs
+from onnxsal.graph.pads import pad_all_axes
 from onnxsal.graph.types import annotate, constant, dims, static_shape, type_proto
 
 T = TypeVar("T")
@@ -95,6 +96,7 @@ class Op:
         """Append a node and return its output, or a tuple of them if `outputs` is above 1."""
         schema = _schema(op_type, self.opset)
         inputs, attributes = self._bind(schema, args, named)
+        inputs = pad_all_axes(self, inputs) if op_type == "Pad" else inputs
         spell = self.spellings.get(op_type)
         made = spell(self, inputs, attributes, outputs) if spell is not None else None
         return self.emit_as_is(op_type, inputs, attributes, outputs) if made is None else made

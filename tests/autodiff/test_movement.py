@@ -74,3 +74,18 @@ def test_empty_batch_runs():
     g = np.zeros((0, 2, 3), np.float32)
     (found,) = gradients(text, ["x"], x=np.zeros((0, 2, 7), np.float32), cotangent_y=g)
     assert found.shape == (0, 2, 7)
+
+
+@pytest.mark.parametrize("start", ["float[n,m,4] x, int64[1] b", "float[n,m,4] x"], ids=["run time", "constant"])
+def test_padding_between_transposes_survives_the_runtime_that_moves_these(start):
+    # ONNX Runtime moves a Transpose past a Pad as if the Pad had no `axes`.
+    text = (
+        f"({start}) => (float[n,k,4] y) <int64[1] b = {{1}}, int64[1] e = {{9}}, int64[1] a = {{2}}> "
+        "{ t = Transpose<perm=[0,2,1]>(x) s = Slice(t, b, e, a) y = Transpose<perm=[0,2,1]>(s) }"
+    )
+    g = np.arange(16, dtype=np.float32).reshape(2, 2, 4)
+    feeds = {"b": np.array([1])} if "b" in start.split() else {}
+    if feeds:
+        text = text.replace("int64[1] b = {1}, ", "")
+    (found,) = gradients(text, ["x"], x=np.ones((2, 3, 4), np.float32), cotangent_y=g, **feeds)
+    assert_allclose(found, np.pad(g, [(0, 0), (1, 0), (0, 0)]))

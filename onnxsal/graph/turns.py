@@ -5,6 +5,7 @@ do not: what the first turn is given comes out of it in the same shape, and then
 """
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
@@ -70,12 +71,31 @@ def _follow_loop(walk: "Walk", node: ir.Node) -> None:
         supposed = supposed if found is None else found
         with walk.suppose():
             _enter_loop(walk, graph, supposed)
-            after = [dims(v) for v in graph.outputs[1 : 1 + len(supposed)]]
-            found = [_common(s, a) for s, a in zip(supposed, after, strict=True)]
+            after = graph.outputs[1 : 1 + len(supposed)]
+            if found is None:
+                lists = zip(supposed, initial, graph.inputs[2:], after, strict=True)
+                found = [_first_entries(i, b, a) or _common(s, dims(a)) for s, i, b, a in lists]
+            else:
+                found = [_common(s, dims(a)) for s, a in zip(supposed, after, strict=True)]
     _enter_loop(walk, graph, supposed)
     slices = [dims(v) for v in graph.outputs[1 + len(supposed) :]]
     for outer, shape in zip(node.outputs, [*supposed, *(s and (None, *s) for s in slices)], strict=False):
         _tell(walk, outer, shape)
+
+
+def _first_entries(initial: ir.Value | None, before: ir.Value, after: ir.Value) -> Known:
+    """Return the shape of what the first turn adds to a sequence that is empty before; None where it does not."""
+    maker = initial.producer() if initial is not None else None
+    if maker is None or maker.op_type != "SequenceEmpty":
+        return None
+    added: list[Known] = []
+    while after is not before and (node := after.producer()) is not None and node.op_type == "SequenceInsert":
+        longer, tensor = node.inputs[:2]
+        assert longer is not None
+        assert tensor is not None
+        after = longer
+        added.append(dims(tensor))
+    return reduce(_common, added) if added and after is before else None
 
 
 def _enter_loop(walk: "Walk", graph: ir.Graph, states: Sequence[Known]) -> None:

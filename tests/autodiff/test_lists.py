@@ -21,6 +21,13 @@ LISTS = {
         "{ k2 = Identity(k)  r = Gather(x, i)  s = Mul(r, w)  t = Sin(s)  d = SequenceInsert(a, t) }> "
         '(n, "", e)  y = ConcatFromSequence<axis=0, new_axis=1>(q) }'
     ),
+    "a list that a loop fills twice per turn, and an operator behind it that asks for the rank": (
+        "(double[5,2] x, double[2] w, int64 n) => (double[2] y) { e = SequenceEmpty<dtype=11>() "
+        "q = Loop <body = b (int64 i, bool k, seq(double) a) => (bool k2, seq(double) d) "
+        "{ k2 = Identity(k)  r = Gather(x, i)  s = Mul(r, w)  t = Sin(s)  c = SequenceInsert(a, t) "
+        "d = SequenceInsert(c, s) }> "
+        '(n, "", e)  z = ConcatFromSequence<axis=0, new_axis=1>(q)  y = ReduceMean<keepdims=0>(z, a0) }'
+    ).replace("{ e =", "<int64[1] a0 = {0}> { e =", 1),
     "a list that a loop empties": (
         "(double[5,2] x, double[2] w, int64 n) => (double[p,2] y) <int64 zero = {0}> { l = SplitToSequence<axis=0>(x) "
         "q, h = Loop <body = b (int64 i, bool k, seq(double[p,2]) a, double[1,2] c) => "

@@ -51,6 +51,8 @@ EARLIEST_OPSET = 7  # what ONNX Runtime still has kernels of
 LATEST_OPSET = 28  # what ONNX Runtime 1.32 loads; it has no kernels yet for much of 27 and 28, which 21 has
 BLOCKED_LAYOUT = "com.microsoft.nchwc"
 
+LAST_OPSET_WITH_BATCHED_SCAN = 8
+
 
 def canonicalise(model: ir.Model) -> ir.Model:
     """Return a copy of `model` in canonical form. Weights are shared with the original, not copied.
@@ -70,6 +72,8 @@ def canonicalise(model: ir.Model) -> ir.Model:
         common.InlinePass()(model)
     expand_functions(model, opset_of(model))
     before = opset_of(model)
+    if before <= LAST_OPSET_WITH_BATCHED_SCAN:
+        _refuse_batched_scan(model.graph)
     if before <= LAST_OPSET_WITH_GROUP_SCALES:
         spell_group_scales(model.graph)
     if before <= LAST_OPSET_THAT_FLATTENS:
@@ -101,6 +105,16 @@ def _simplify(model: ir.Model) -> bool:
         take_known_branches(graph) or read_through_sequences(graph, model.graph) or loop_over_sequences(graph)
         for graph in graphs
     )
+
+
+def _refuse_batched_scan(graph: ir.Graph) -> None:
+    """Raise for a Scan that walks over each sample of a batch, with a length for each, as it did up to opset 8."""
+    for node in ir.traversal.RecursiveGraphIterator(graph):
+        if node.op_type == "Scan" and node.domain in ("", "ai.onnx"):
+            raise UnsupportedModel(
+                f"node {node.name or node.outputs[0].name!r} is a Scan of opset {LAST_OPSET_WITH_BATCHED_SCAN}, which "
+                f"no later opset can say: export the model at opset 9 or later"
+            )
 
 
 def opset_of(model: ir.Model) -> int:

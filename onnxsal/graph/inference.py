@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from onnxsal.errors import ModelError
 from onnxsal.graph.expansions import Expanded, expand
-from onnxsal.graph.types import UNINFERRED, constant
+from onnxsal.graph.types import UNINFERRED, constant, dims, is_sequence
 
 BIG = 1024  # bytes; larger initializers stay out of what passes through ONNX's C++ functions
 
@@ -32,6 +32,7 @@ def infer_shapes(model: ir.Model, *, strict: bool = True) -> None:
     except onnx.shape_inference.InferenceError as error:
         raise ModelError(f"the model is not valid ONNX: {str(error).splitlines()[0]}") from error
     _read_back(model.graph, found.graph)
+    _forget_sizes_of_entries(model.graph)
     for value in model.graph.initializers.values():
         type_as_its_tensor(value)
 
@@ -46,6 +47,18 @@ def type_as_its_tensor(value: ir.Value) -> None:
 def is_big(value: ir.Value) -> bool:
     """Tell whether an initializer is too large to pass through protobufs."""
     return value.const_value is not None and value.const_value.nbytes > BIG
+
+
+def _forget_sizes_of_entries(graph: ir.Graph) -> None:
+    """Drop names that stand for sizes of a sequence's entries: ONNX calls all of them alike, and they may differ."""
+    values = [v for node in ir.traversal.RecursiveGraphIterator(graph) for v in node.outputs]
+    surely = {d for v in graph.inputs if not is_sequence(v) for d in dims(v) or ()}
+    unsure = {d for v in [*graph.inputs, *values] if is_sequence(v) for d in dims(v) or () if isinstance(d, str)}
+    unsure -= surely
+    for value in values if unsure else ():
+        shape = dims(value)
+        if shape is not None and not unsure.isdisjoint(shape):
+            value.shape = ir.Shape([None if d in unsure else d for d in shape])
 
 
 # ----- There -----

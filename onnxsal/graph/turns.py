@@ -74,7 +74,7 @@ def _follow_loop(walk: "Walk", node: ir.Node) -> None:
             after = graph.outputs[1 : 1 + len(supposed)]
             if found is None:
                 lists = zip(supposed, initial, graph.inputs[2:], after, strict=True)
-                found = [_first_entries(i, b, a) or _common(s, dims(a)) for s, i, b, a in lists]
+                found = [_first_entries(walk, i, b, a) or _common(s, dims(a)) for s, i, b, a in lists]
             else:
                 found = [_common(s, dims(a)) for s, a in zip(supposed, after, strict=True)]
     _enter_loop(walk, graph, supposed)
@@ -83,7 +83,7 @@ def _follow_loop(walk: "Walk", node: ir.Node) -> None:
         _tell(walk, outer, shape)
 
 
-def _first_entries(initial: ir.Value | None, before: ir.Value, after: ir.Value) -> Known:
+def _first_entries(walk: "Walk", initial: ir.Value | None, before: ir.Value, after: ir.Value) -> Known:
     """Return the shape of what the first turn adds to a sequence that is empty before; None where it does not."""
     maker = initial.producer() if initial is not None else None
     if maker is None or maker.op_type != "SequenceEmpty":
@@ -95,7 +95,9 @@ def _first_entries(initial: ir.Value | None, before: ir.Value, after: ir.Value) 
         assert tensor is not None
         after = longer
         added.append(dims(tensor))
-    return reduce(_common, added) if added and after is before else None
+    shape = reduce(_common, added) if added and after is before else None
+    # A size that is found in the body may be another one in every turn.
+    return shape and tuple(d if isinstance(d, int) or (d and walk.stems_from_input(d)) else None for d in shape)
 
 
 def _enter_loop(walk: "Walk", graph: ir.Graph, states: Sequence[Known]) -> None:

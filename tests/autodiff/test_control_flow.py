@@ -7,6 +7,7 @@ from numpy.testing import assert_allclose
 from support.control import directional, gradient_model, model, run, session
 
 from onnxsal.autodiff import STANDARD
+from onnxsal.errors import UnsupportedModel
 
 
 def normal(*shape):
@@ -219,6 +220,16 @@ WAYS = {
 def test_scan_is_followed_in_every_direction(text, of, rng):
     read = (2, 4) if "double[2,4] s" in text else (4, 2)
     agrees(text, rng, of, x=normal(2), w=normal(2), s=normal(*read))
+
+
+def test_scan_of_opset_8_is_refused_with_the_way_out():
+    text = (
+        "(float[n,t,2] x, float[n,2] s) => (float[n,2] y, float[n,t,2] z) { y, z = Scan <num_scan_inputs=1, "
+        "body = b (float[2] a, float[2] c) => (float[2] d, float[2] e) { d = Add(a, c)  e = Mul(a, c) }> "
+        '("", s, x) }'
+    )
+    with pytest.raises(UnsupportedModel, match=r"'y' is a Scan of opset 8.*: export the model at opset 9 or later"):
+        gradient_model(model(text, opset=8), "y", ["x"])
 
 
 def test_scan_without_states_maps_slices(rng):

@@ -22,19 +22,20 @@ LISTS = {
         '(n, "", e)  y = ConcatFromSequence<axis=0, new_axis=1>(q) }'
     ),
     "a list that a loop fills twice per turn, and an operator behind it that asks for the rank": (
-        "(double[5,2] x, double[2] w, int64 n) => (double[2] y) { e = SequenceEmpty<dtype=11>() "
+        "(double[5,2] x, double[2] w, int64 n) => (double[2] y) <int64[1] axis = {0}> { e = SequenceEmpty<dtype=11>() "
         "q = Loop <body = b (int64 i, bool k, seq(double) a) => (bool k2, seq(double) d) "
         "{ k2 = Identity(k)  r = Gather(x, i)  s = Mul(r, w)  t = Sin(s)  c = SequenceInsert(a, t) "
         "d = SequenceInsert(c, s) }> "
-        '(n, "", e)  z = ConcatFromSequence<axis=0, new_axis=1>(q)  y = ReduceMean<keepdims=0>(z, a0) }'
-    ).replace("{ e =", "<int64[1] a0 = {0}> { e =", 1),
+        '(n, "", e)  z = ConcatFromSequence<axis=0, new_axis=1>(q)  y = ReduceMean<keepdims=0>(z, axis) }'
+    ),
     "a list that a loop empties": (
-        "(double[5,2] x, double[2] w, int64 n) => (double[p,2] y) <int64 zero = {0}> { l = SplitToSequence<axis=0>(x) "
-        "q, h = Loop <body = b (int64 i, bool k, seq(double[p,2]) a, double[1,2] c) => "
-        "(bool k2, seq(double[p,2]) d, double[1,2] f) { k2 = Identity(k)  r = SequenceAt(a, zero) "
-        "s = Mul(r, w)  t = Sin(s)  f = Mul(t, c)  d = SequenceErase(a, zero) }> "
+        "(double[5,2] x, double[2] w, int64 n) => (double[p,2] y) <int64 zero = {0}, double[1,2] z = {1, 2}> { "
+        "l = SplitToSequence<axis=0>(x)  q, h = Loop "
+        "<body = b (int64 i, bool k, seq(double[p,2]) a, double[1,2] c) => "
+        "(bool k2, seq(double[p,2]) d, double[1,2] f) { k2 = Identity(k)  r = SequenceAt(a, zero)  s = Mul(r, w)  t = Sin(s) "
+        "f = Mul(t, c)  d = SequenceErase(a, zero) }> "
         '(n, "", l, z)  u = ConcatFromSequence<axis=0>(q)  y = Concat<axis=0>(u, h) }'
-    ).replace("<int64 zero = {0}>", "<int64 zero = {0}, double[1,2] z = {1, 2}>"),
+    ),
     "a list that turns read where they have written": (
         "(double[5,2] x, double[2] w, int64 n) => (double[p,2] y) <int64 last = {-1}> { "
         "g = ReduceSum<keepdims=0>(x)  h = Mul(g, w)  l = SequenceConstruct(h) "
@@ -54,6 +55,13 @@ LISTS = {
         "m = SequenceErase(l)  v = SequenceErase(l, n) "
         "q = SequenceMap <body = b (double[1,2] a, double[1,2] c, double[2] e) => (double[1,2] d) "
         "{ s = Mul(a, e)  t = Sin(s)  d = Mul(t, c) }> (m, v, w)  y = ConcatFromSequence<axis=0>(q) }"
+    ),
+    "a map over entries of several sizes": (
+        "(double[5,2] x, double[2] w, int64 n) => (double[p,2] y) "
+        "<int64[4] sizes = {1, 1, 1, 2}, int64 one = {1}, int64 two = {2}> { "
+        "l = SplitToSequence<axis=0>(x, sizes)  c = SequenceErase(l, n)  "
+        "q = SequenceMap <body = b (double[p,2] a, double[2] e) => (double[p,2] d) { s = Mul(a, e)  d = Sin(s) }> "
+        "(c, w)  u = SequenceAt(q, two)  v = SequenceAt(q, one)  t = ReduceSum<keepdims=1>(v)  y = Mul(u, t) }"
     ),
     "lists from branches": (
         "(double[5,2] x, double[2] w, int64 n) => (double[p,2] y) <int64 two = {2}> { c = Less(n, two) "

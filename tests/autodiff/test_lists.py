@@ -32,8 +32,8 @@ LISTS = {
         "(double[5,2] x, double[2] w, int64 n) => (double[p,2] y) <int64 zero = {0}, double[1,2] z = {1, 2}> { "
         "l = SplitToSequence<axis=0>(x)  q, h = Loop "
         "<body = b (int64 i, bool k, seq(double[p,2]) a, double[1,2] c) => "
-        "(bool k2, seq(double[p,2]) d, double[1,2] f) { k2 = Identity(k)  r = SequenceAt(a, zero)  s = Mul(r, w)  t = Sin(s) "
-        "f = Mul(t, c)  d = SequenceErase(a, zero) }> "
+        "(bool k2, seq(double[p,2]) d, double[1,2] f) { k2 = Identity(k)  r = SequenceAt(a, zero)  s = Mul(r, w) "
+        "t = Sin(s)  f = Mul(t, c)  d = SequenceErase(a, zero) }> "
         '(n, "", l, z)  u = ConcatFromSequence<axis=0>(q)  y = Concat<axis=0>(u, h) }'
     ),
     "a list that turns read where they have written": (

@@ -95,7 +95,8 @@ def _row(
 def _versions(op_type: str) -> tuple[tuple[int, ...], int]:
     """Return the opsets at which an operator of ai.onnx is new or changed, and the last that has it."""
     schemas = {v: s for v in range(EARLIEST_OPSET, LATEST_OPSET + 1) if (s := _schema("", op_type, v)) is not None}
-    last = max(v for v, schema in schemas.items() if not schema.deprecated)
+    # ONNX Runtime has operators in ONNX's name that ONNX does not have.
+    last = max((v for v, schema in schemas.items() if not schema.deprecated), default=0)
     return tuple(sorted({max(s.since_version, EARLIEST_OPSET) for v, s in schemas.items() if v <= last})), last
 
 

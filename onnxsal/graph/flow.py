@@ -6,13 +6,14 @@ import onnx_ir as ir
 def computed(graph: ir.Graph) -> set[ir.Value]:
     """Return the values that depend on a graph input; the others are weights, perhaps decoded or transposed.
 
-    An initializer that is also an input (up to IR 3 all are) is a weight.
+    An initializer that is also an input (up to IR 3 all are) is a weight, and so is a scale that is found
+    at run time: what it says of the input its integers say already.
     """
     found = {v for v in graph.inputs if v.const_value is None}
     for node in graph:
         # A node that holds a graph may read values that are not among its inputs.
         if any(v in found for v in node.inputs) or subgraphs(node):
-            found.update(node.outputs)
+            found.update(node.outputs[:1] if node.op_type == "DynamicQuantizeLinear" else node.outputs)
     return found
 
 

@@ -12,7 +12,7 @@ import onnx.shape_inference
 import onnx_ir as ir
 
 from onnxsal.errors import ModelError
-from onnxsal.graph.expansions import Expanded, expand
+from onnxsal.graph.expansions import Expanded, expand, is_foreign
 from onnxsal.graph.types import UNINFERRED, constant, dims, is_sequence
 
 BIG = 1024  # bytes; larger initializers stay out of what passes through ONNX's C++ functions
@@ -83,7 +83,7 @@ def _outline(graph: ir.Graph, proto: onnx.GraphProto, *, weights_as_inputs: bool
         ir.serde.serialize_value_into(proto.output.add(), value)
     outputs = set(graph.outputs)
     for node in graph:
-        expanded = expand(node) if node.domain not in ("", "ai.onnx") else None
+        expanded = expand(node) if is_foreign(node) else None
         if expanded is None:
             _outline_node(node, proto.node.add())
         else:

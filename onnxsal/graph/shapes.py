@@ -16,6 +16,7 @@ import onnx
 import onnx.shape_inference
 import onnx_ir as ir
 
+from onnxsal.graph.expansions import Expanded, expand, is_foreign
 from onnxsal.graph.types import UNINFERRED, dims, type_proto
 
 Shape = tuple[int, ...]
@@ -23,20 +24,6 @@ Array = np.ndarray[Any, Any]
 
 # Elements up to which a value is computed: integers steer shapes, floats are at most the scales of a Resize.
 MOST_INTEGERS, MOST_FLOATS = 1 << 16, 64
-
-# Of ONNX Runtime's own operators, those whose output has the shape of their inputs, broadcast.
-SHAPE_KEEPING = frozenset(
-    {
-        "QLinearAdd",
-        "QLinearMul",
-        "QLinearSigmoid",
-        "QLinearLeakyRelu",
-        "QLinearSoftmax",
-        "QuickGelu",
-        "FastGelu",
-        "Gelu",
-    }
-)
 
 
 class Shapes:
@@ -60,6 +47,7 @@ class Shapes:
         self._types: dict[ir.Value, ir.DataType] = {}
         self._sequences: dict[ir.Value, onnx.TypeProto] = {}
         self._computed: dict[Any, list[Array]] = {}
+        self._expanded: dict[ir.Node, Expanded] = {}
         for value in model.graph.inputs:
             name = str(value.name)
             if name in sizes:
@@ -96,8 +84,27 @@ class Shapes:
             self._arrays[value] = array
         return self._arrays.get(value)
 
+    def expansion(self, node: ir.Node) -> Expanded | None:
+        """Return what an operator that ONNX does not define computes, once its shapes are found; None for others."""
+        return self._expanded.get(node)
+
     def add(self, node: ir.Node) -> None:
         """Find what follows about the outputs of `node` from its inputs."""
+        expanded = expand(node) if is_foreign(node) else None
+        if expanded is None:
+            self._add(node)
+            return
+        self._expanded[node] = expanded
+        for made in expanded.nodes:
+            self._add(made)
+        for value, twin in zip(node.outputs, expanded.outputs, strict=True):
+            declared = self._from_declaration(value) if self._declared else None
+            if (shape := declared or self.shape(twin)) is not None:
+                self._shapes[value] = shape
+            if twin is not None and (dtype := self.dtype(twin)) is not None:
+                self._types[value] = dtype
+
+    def _add(self, node: ir.Node) -> None:
         found = [self._from_declaration(v) for v in node.outputs] if self._declared else [None]
         if any(shape is None for shape in found):
             found = self._infer(node)
@@ -143,8 +150,6 @@ class Shapes:
     # ----- Inference -----
 
     def _infer(self, node: ir.Node) -> list[Shape | None]:
-        if node.op_type in SHAPE_KEEPING and node.domain == "com.microsoft":
-            return self._broadcast(node)
         if node.op_type in UNINFERRED and node.domain == "":
             return [self.shape(node.inputs[0])]
         schema = _schema(node.op_type, self._opset, node.domain)
@@ -164,14 +169,6 @@ class Shapes:
         except onnx.shape_inference.InferenceError:
             return []  # these sizes do not fit the model here; whoever asks finds no shape
         return [self._read(v, found.get(str(v.name))) for v in node.outputs]
-
-    def _broadcast(self, node: ir.Node) -> list[Shape | None]:
-        """Infer an operator that has no schema in ONNX. Its scales and zero points are scalars."""
-        shapes = [s for v in node.inputs if (s := self.shape(v)) is not None]
-        first = node.inputs[0]
-        if first is not None and (dtype := self.dtype(first)) is not None:
-            self._types[node.outputs[0]] = dtype
-        return [np.broadcast_shapes(*shapes)] if shapes else []
 
     def _type(self, value: ir.Value) -> onnx.TypeProto | None:
         dtype = self.dtype(value)

@@ -4,28 +4,12 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
+from onnxsal.graph.expansions import Expanded
 from onnxsal.graph.shapes import Shapes
 from onnxsal.model import places
 from onnxsal.model import transfer as _rules  # noqa: F401 - fills RULES
 from onnxsal.model.places import Place
-from onnxsal.model.step import RULES, Rule, Step
-
-# ONNX Runtime's own operators that are one of ONNX's with something fused or quantised.
-ALIASES = {
-    "FusedConv": "Conv",
-    "QLinearAveragePool": "AveragePool",
-    "FusedMatMul": "MatMul",
-    "FusedGemm": "Gemm",
-    "QLinearAdd": "Add",
-    "QLinearMul": "Mul",
-    "QLinearSigmoid": "Sigmoid",
-    "QLinearLeakyRelu": "LeakyRelu",
-    "QLinearSoftmax": "Softmax",
-    "BiasGelu": "Add",
-    "FastGelu": "Gelu",
-    "QuickGelu": "Gelu",
-    "SkipLayerNormalization": "Add",
-}
+from onnxsal.model.step import RULES, Step
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,22 +33,45 @@ def interpret(graph: ir.Graph, shapes: Shapes, image: ir.Value, place: Place) ->
     walked = Walked({image: place})
     distinct = _Distinct()
     for node in graph:
-        rule = _rule_of(node)
-        if rule is None or all(v is None or v not in walked.places for v in node.inputs):
-            continue
-        step = Step(node, shapes, walked.places)
-        result = rule(step)
-        made: list[Place | None] = result if isinstance(result, list) else [result]
-        if any(found is not None for found in made):
-            walked.carriers[node] = step.carriers
-        for value, found in zip(node.outputs, made, strict=False):  # a Dropout's mask has no place
-            shape = shapes.shape(value)
-            known = None if found is None or shape is None else distinct.one(places.align(found, len(shape)))
-            if known is not None:
-                walked.places[value] = known
-            elif found is not None and places.is_one_cell(found):
-                walked.singles.add(node)
+        expanded = shapes.expansion(node)
+        if expanded is None:
+            _visit(node, shapes, walked, distinct)
+        else:
+            _visit_expanded(node, expanded, shapes, walked, distinct)
     return walked
+
+
+def _visit(node: ir.Node, shapes: Shapes, walked: Walked, distinct: "_Distinct") -> None:
+    rule = RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    if rule is None or all(v is None or v not in walked.places for v in node.inputs):
+        return
+    step = Step(node, shapes, walked.places)
+    result = rule(step)
+    made: list[Place | None] = result if isinstance(result, list) else [result]
+    if any(found is not None for found in made):
+        walked.carriers[node] = step.carriers
+    for value, found in zip(node.outputs, made, strict=False):  # a Dropout's mask has no place
+        shape = shapes.shape(value)
+        known = None if found is None or shape is None else distinct.one(places.align(found, len(shape)))
+        if known is not None:
+            walked.places[value] = known
+        elif found is not None and places.is_one_cell(found):
+            walked.singles.add(node)
+
+
+def _visit_expanded(node: ir.Node, expanded: Expanded, shapes: Shapes, walked: Walked, distinct: "_Distinct") -> None:
+    """Follow places through what an operator that ONNX does not define computes."""
+    carried: dict[ir.Value, set[ir.Value]] = {v: {v} for v in node.inputs if v is not None}
+    for made in expanded.nodes:
+        _visit(made, shapes, walked, distinct)
+        found = set().union(*(carried.get(v, set()) for v in walked.carriers.get(made, [])))
+        carried |= dict.fromkeys(made.outputs, found)
+    twins = {v: twin for v, twin in zip(node.outputs, expanded.outputs, strict=True) if twin in walked.places}
+    for value, twin in twins.items():
+        assert twin is not None
+        walked.places[value] = walked.places[twin]
+        sources = carried.get(twin, set())
+        walked.carriers[node] = [v for v in node.inputs if v in sources]
 
 
 class _Distinct:
@@ -83,9 +90,3 @@ class _Distinct:
             return None
         known.append(place)
         return place
-
-
-def _rule_of(node: ir.Node) -> Rule | None:
-    if node.domain in ("", "ai.onnx"):
-        return RULES.get(node.op_type)
-    return RULES.get(ALIASES.get(node.op_type, "")) if node.domain == "com.microsoft" else None

@@ -491,3 +491,12 @@ def test_weights_listed_as_inputs_stay_inputs():
     g.flat[281] = 1
     found = run(result, **{image.name: x, f"cotangent_{source.graph.outputs[0].name}": g})
     assert np.abs(found[f"grad_{image.name}"]).max() > 0
+
+
+def test_types_that_only_the_run_knows_are_one_clear_error():
+    model = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["" : 21, "com.acme" : 1]> agraph (float[2,3] x) => (float[2,3] y)
+        { a = com.acme.Swirl(x) b = Mul(a, a) y = Exp(b) }"""
+    )
+    with pytest.raises(UnsupportedModel, match="the type of 'b' is not known .*symbolic_shape_infer"):
+        vjp(model, of="y", wrt="b")

@@ -18,12 +18,12 @@ Where the range begins at zero and the operand does not, quantisation has swallo
 import numpy as np
 import onnx_ir as ir
 
-from onnxsal.autodiff.ranges import bounds, limits
 from onnxsal.autodiff.registry import declare_zero, vjp
 from onnxsal.autodiff.rules.masks import above, below
 from onnxsal.errors import UnsupportedModel
 from onnxsal.graph.builder import rank
 from onnxsal.graph.quantisation import same_numbers
+from onnxsal.graph.ranges import bounds, limits
 from onnxsal.graph.types import constant
 
 BYTES = frozenset({ir.DataType.UINT8, ir.DataType.INT8})
@@ -31,7 +31,7 @@ BYTES = frozenset({ir.DataType.UINT8, ir.DataType.INT8})
 
 @vjp("QuantizeLinear", wrt="x")
 def quantize(op, node, g):
-    low, high = passable(node)
+    low, high = (False, False) if node.is_spared else passable(node)
     if (low or high) and is_entry(node) and node.quantisation("y").is_uniform:
         g = op.Mul(g, _rounds_within(op, node))
     elif low or high:
@@ -83,8 +83,8 @@ def _along_axis(op, node, g):
 
 def is_folded_relu(node):
     """Tell whether a QuantizeLinear is also a ReLU: its range begins at 0, its operand below, and not at the image."""
-    y, zero_point = node.raw("y"), node.raw("y_zero_point")
-    smallest, _ = limits(y.dtype)
+    zero_point = node.raw("y_zero_point")
+    smallest, _ = limits(node.raw("y").dtype)
     at = np.zeros(1) if zero_point is None else constant(zero_point)
     if at is None or not np.all(np.asarray(at, np.float32) == smallest):
         return False
@@ -113,7 +113,7 @@ def is_entry(node):
             continue
         seen.add(before)
         values = [v for v in before.inputs if v is not None and v.const_value is None]
-        if values and any(word in before.op_type for word in ("Quantize", "QLinear", "QGemm", "Integer")):
+        if values and any(word in before.op_type.lower() for word in ("quantize", "qlinear", "qgemm", "integer")):
             return False
         stack += values
     return True

@@ -62,6 +62,11 @@ def expand(node: ir.Node) -> Expanded | None:
     return Expanded(writer.nodes, writer.weights, (outputs + [None] * len(node.outputs))[: len(node.outputs)])
 
 
+def is_foreign(node: ir.Node) -> bool:
+    """Tell whether ONNX does not define an operator that is written here; ONNX Runtime has some in ONNX's name."""
+    return node.domain not in ("", "ai.onnx") or node.op_type == "SimplifiedLayerNormalization"
+
+
 class Composite:
     """The operator to be expanded: inputs by position, attributes by name."""
 

@@ -98,6 +98,11 @@ class NodeView:
         value = self._find(formal)
         return None if value is None else self._primal.gradient_type(value, keep_half=self._keep_half)
 
+    @property
+    def is_spared(self) -> bool:
+        """Whether this is a quantisation of the score itself, which is explained as if it never saturated."""
+        return self._primal.is_spared(self._node)
+
     def quantisation(self, formal: str) -> Quantisation | None:
         """Return how an input or output of integers stands for real numbers; None if it does not."""
         value = self._find(formal)

@@ -32,6 +32,7 @@ class Primal:
         self._twin_of: dict[ir.Value, ir.Value] = {}
         self._original_of: dict[ir.Value, ir.Value] = {}
         self._origin: dict[ir.Node, ir.Node] = {}
+        self._spared: set[ir.Node] = set()
         for node in list(op.graph):
             self._write_twin(node)
 
@@ -73,6 +74,23 @@ class Primal:
         node = self._origin.get(node, node)
         return node.name or node.outputs[0].name or ""
 
+    # ----- The end -----
+
+    def spare(self, value: ir.Value) -> None:
+        """Let the quantisations that a score ends with clip nothing: one that saturates has its reasons, too."""
+        node = self.producer(value)
+        while node is not None:
+            if node.op_type == "QuantizeLinear":
+                self._spared.add(node)
+            elif node.op_type not in PASSING | _QUANTISERS and not _adds_constant(node):
+                return
+            moving = [v for v in node.inputs if v is not None and not _is_weight(v)]
+            node = self.producer(moving[0]) if moving else None
+
+    def is_spared(self, node: ir.Node) -> bool:
+        """Tell whether a quantisation is one of those."""
+        return node in self._spared
+
     # ----- Values -----
 
     def quantisation(self, value: ir.Value) -> Quantisation | None:
@@ -109,3 +127,14 @@ class Primal:
         value = self.original(value)
         quantised = fused_into(value)
         return value if quantised is None else self.original(quantised)
+
+
+def _adds_constant(node: ir.Node) -> bool:
+    return node.op_type == "Add" and any(v is not None and _is_weight(v) for v in node.inputs)
+
+
+def _is_weight(value: ir.Value) -> bool:
+    """Tell whether a value is constant, perhaps decoded."""
+    node = value.producer()
+    decoded = node is not None and node.op_type == "DequantizeLinear" and node.inputs[0] is not None
+    return value.const_value is not None or (decoded and node.inputs[0].const_value is not None)  # type: ignore[union-attr]

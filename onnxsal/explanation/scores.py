@@ -26,7 +26,7 @@ def class_scores(output: Array, head: Mapping[str, Any]) -> tuple[Array, Array]:
     scores = rows.astype(np.float64).mean(axis=2)
     activation = head["activation"]
     if output.dtype.kind in "iu":  # quantised: ONNX Runtime gives steps of a probability
-        scores = scores * (head.get("output_scale") or 1.0)
+        scores = (scores - (head.get("output_zero_point") or 0)) * (head.get("output_scale") or 1.0)
     if activation in ("softmax", "sigmoid"):
         return scores, scores
     if activation == "log-softmax":

@@ -7,6 +7,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from onnxsal.autodiff.primal import Primal
 from onnxsal.detectors.registry import Proposals
 from onnxsal.errors import LayerError, TargetError, UnsupportedModel
 from onnxsal.graph.builder import Op, rank
@@ -172,6 +173,7 @@ def _class_target(op: Op, findings: Findings, form: Form) -> Scalar:
     if head.logits is None:
         raise TargetError(f"the model has no class to explain: {head.reason}; explain a neuron: layer:NAME,channel=17")
     logits = find_value(op.graph, head.logits)
+    op.once(Primal).spare(logits)
     of = _probability(op, findings, logits) if form.kind == "probability" else logits
     scores = _as_rows(op, _float32(op, of), head.class_axis)
     index = _index_input(op, TARGET, _batch(logits))
@@ -192,15 +194,18 @@ def _ranking(op: Op, findings: Findings, scores: ir.Value) -> ir.Value:
     head = findings.head
     if head.output is None:
         return scores
-    return _as_rows(op, op.cast(find_value(op.graph, head.output), ir.DataType.FLOAT), head.output_class_axis)
+    output = op.once(Primal).read(find_value(op.graph, head.output))
+    return _as_rows(op, op.cast(output, ir.DataType.FLOAT), head.output_class_axis)
 
 
 def _probability(op: Op, findings: Findings, logits: ir.Value) -> ir.Value:
     """Return the model's own probabilities, or the softmax of its logits where it ends with these."""
     head = findings.head
     if head.probabilities is not None:
-        return find_value(op.graph, head.probabilities)
-    return op.Softmax(logits, axis=head.class_axis)
+        return op.once(Primal).read(find_value(op.graph, head.probabilities))
+    if head.activation == "sigmoid":
+        return op.Sigmoid(_float32(op, logits))
+    return op.Softmax(_float32(op, logits), axis=head.class_axis)
 
 
 def _as_rows(op: Op, value: ir.Value, class_axis: int) -> ir.Value:
@@ -214,14 +219,14 @@ def _from_rows(op: Op, rows: ir.Value, like: ir.Value, class_axis: int) -> ir.Va
     others = [axis for axis in range(1, rank(like)) if axis != class_axis]
     if not others:
         return rows
-    return op.Expand(op.Unsqueeze(rows, others), op.shape(like))
+    return op.Expand(op.Unsqueeze(rows, others), op.shape(op.once(Primal).shaped_like(like)))
 
 
 def _neuron(op: Op, findings: Findings, form: Form) -> Scalar:
     assert form.layer is not None
     value = find_value(op.graph, form.layer)
     layer = findings.layer_or_none(op.graph, form.layer)
-    of = fold(op, _float32(op, value), layer) if layer is not None else value
+    of = fold(op, _float32(op, value), layer) if layer is not None else op.once(Primal).read(value)
     if rank(of) < 2:
         raise LayerError(f"layer {form.layer!r} has no channels: its shape is {dims(value)}")
     _check_place(form, of)
@@ -260,6 +265,8 @@ def _batch(value: ir.Value) -> Any:
 
 
 def _float32(op: Op, value: ir.Value) -> ir.Value:
+    """Return a value's real numbers, in float32 at least."""
+    value = op.once(Primal).read(value)
     return op.cast(value, ir.DataType.FLOAT) if value.dtype in HALVES else value
 
 

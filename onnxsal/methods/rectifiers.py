@@ -8,6 +8,7 @@ from typing import Any
 
 from onnxsal.autodiff.node import NodeView
 from onnxsal.autodiff.registry import STANDARD, Cotangents, Rule
+from onnxsal.autodiff.rules.quantise import is_folded_relu
 from onnxsal.graph.builder import Op
 
 GUIDED = STANDARD.overlay("guided")
@@ -16,11 +17,13 @@ GUIDED = STANDARD.overlay("guided")
 DECONVNET = STANDARD.overlay("deconvnet")
 """Backwards through a rectifier goes what is positive, wherever the forward signal was."""
 
-RECTIFIERS = (("Relu", "X"), ("LeakyRelu", "X"), ("PRelu", "X"), ("Clip", "input"))
+RECTIFIERS = (("Relu", "X"), ("LeakyRelu", "X"), ("PRelu", "X"), ("Clip", "input"), ("QuantizeLinear", "x"))
 
 
 def is_rectifier(node: NodeView) -> bool:
-    """Tell whether a node is Relu, LeakyRelu, PRelu, or a Clip used as a ReLU: from 0 up."""
+    """Tell whether a node is Relu, LeakyRelu, PRelu, or a Clip or a quantisation used as a ReLU: from 0 up."""
+    if node.op_type == "QuantizeLinear":
+        return bool(is_folded_relu(node))  # type: ignore[no-untyped-call]  # rules are not typed
     if node.op_type != "Clip":
         return node.op_type in {op_type for op_type, _ in RECTIFIERS}
     low, high = node.const("min"), node.const("max")

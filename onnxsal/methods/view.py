@@ -9,6 +9,7 @@ from onnxsal.autodiff import STANDARD, RuleBook
 from onnxsal.autodiff.backward import differentiate
 from onnxsal.autodiff.node import NodeView
 from onnxsal.autodiff.path import find_path
+from onnxsal.autodiff.primal import Primal
 from onnxsal.errors import LayerError, MethodError
 from onnxsal.graph.builder import Op, rank
 from onnxsal.graph.find import find_value
@@ -52,7 +53,7 @@ class View:
 
     @property
     def image(self) -> ir.Value:
-        """The image as the first float value: the input, or what stands behind its Cast; float32 at least."""
+        """The image as real numbers, in float32 at least: the input, decoded, or what stands behind its Cast."""
         return self._float(find_value(self._op.graph, self._findings.gradient_point))
 
     @property
@@ -147,7 +148,8 @@ class View:
         path = find_path(self._op, [self._scalar.of], [start], STANDARD)
         kinds = dict(RECTIFIERS)
         candidates = [n for n in [*path.nodes, *path.inner] if n.domain in ("", "ai.onnx") and n.op_type in kinds]
-        return [n.name or n.outputs[0].name or "" for n in candidates if is_rectifier(NodeView(self._op, n))]
+        views = [view for n in candidates if is_rectifier(view := NodeView(self._op, n))]
+        return list(dict.fromkeys(view.name for view in views))
 
     def _reaches(self, value: ir.Value) -> bool:
         if value is self._scalar.of:
@@ -155,7 +157,8 @@ class View:
         return bool(find_path(self._op, [self._scalar.of], [value], STANDARD).nodes)
 
     def _float(self, value: ir.Value) -> ir.Value:
-        """Return the value in the type gradients have."""
+        """Return the value's real numbers in the type gradients have."""
+        value = self._op.once(Primal).read(value)
         return self._op.cast(value, ir.DataType.FLOAT) if value.dtype in HALVES else value
 
 

@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from onnxsal.errors import LayerError, UnsupportedModel
 from onnxsal.graph.find import find_value
+from onnxsal.graph.quantisation import quantisation_of
 from onnxsal.graph.types import dims, is_float
 from onnxsal.model.card import ResolvedCard, plain
 from onnxsal.model.grid import Grid, Layer
@@ -25,8 +26,8 @@ class Findings:
     Attributes:
         graph: The graph.
         image_input: Name of the input that takes the image.
-        gradient_point: Name of the value gradients are taken at: the image input, or the first float
-            value behind it where that is an integer.
+        gradient_point: Name of the value gradients are taken at: the image input, which may be quantised,
+            or the first such value behind it where that is of other integers.
         image_channel_axis: The axis of that value that holds the channels.
         spatial_axes: Its rows and columns.
         grid: Where each value's elements lie on the image.
@@ -110,6 +111,7 @@ class Findings:
             "classes": head.classes,
             "activation": head.activation,
             "output_scale": head.output_scale,
+            "output_zero_point": head.output_zero_point,
             "reason": head.reason,
         }
 
@@ -163,16 +165,17 @@ def find(model: ir.Model, card: ResolvedCard) -> Findings:
 
 
 def _gradient_point(graph: ir.Graph, image_input: str) -> ir.Value:
-    """Return the image input, or the first float value that is computed from it."""
+    """Return the image input, or the first value computed from it that has gradients."""
     image = find_value(graph, image_input)
-    if is_float(image):
+    if is_float(image) or quantisation_of(image):
         return image
     behind = {image}
     for node in graph:
         if behind.isdisjoint(v for v in node.inputs if v is not None):
             continue
         for value in node.outputs:
-            if is_float(value) and value.shape is not None and len(value.shape) == 4:
+            numbers = is_float(value) or quantisation_of(value)
+            if numbers and value.shape is not None and len(value.shape) == 4:
                 return value
             behind.add(value)
     raise UnsupportedModel(f"no float value stands behind the image input {image_input!r}, so there is no gradient")

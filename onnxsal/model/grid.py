@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from onnxsal.graph.builder import Op
+from onnxsal.graph.quantisation import quantisation_of
 from onnxsal.graph.shapes import Shape, Shapes
 from onnxsal.graph.types import FLOATS, Dim, dims
 from onnxsal.model.cells import Cells, read_cells
@@ -125,9 +126,9 @@ class Grid:
         """Return the element type, also behind operators that ONNX has no schema for."""
         return self._shapes.dtype(value)
 
-    def is_float(self, value: ir.Value) -> bool:
-        """Tell whether `value` is of a type that has gradients."""
-        return self.dtype(value) in FLOATS
+    def has_gradient(self, value: ir.Value) -> bool:
+        """Tell whether `value` is of floats, or of integers that stand for real numbers."""
+        return self.dtype(value) in FLOATS or quantisation_of(value) is not None
 
     def has_place(self, value: ir.Value) -> bool:
         """Tell whether elements of `value` lie somewhere on the image."""

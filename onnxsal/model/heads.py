@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from onnxsal.errors import CardError
 from onnxsal.graph.flow import computed
+from onnxsal.graph.quantisation import quantisation_of
 from onnxsal.graph.types import FLOATS, Dim, dims
 from onnxsal.model.pooling import Gap, find_gap
 
@@ -20,6 +21,7 @@ WRAPPERS = frozenset(
     | {"DequantizeLinear"}
 )
 ACTIVATIONS = {"Softmax": "softmax", "LogSoftmax": "log-softmax", "Sigmoid": "sigmoid"}
+ACTIVATIONS |= {"QLinearSoftmax": "softmax", "QLinearSigmoid": "sigmoid"}
 QUANTISED = frozenset({ir.DataType.UINT8, ir.DataType.INT8})
 
 
@@ -31,8 +33,9 @@ class Head:
         output: Name of the output that has them; None if there is none.
         output_class_axis: Its axis of classes.
         output_scale: What a step of that output is worth, where it is quantised; 1 otherwise.
+        output_zero_point: What stands for 0 there.
         classes: How many there are; None if only the run knows.
-        logits: Name of the value before the activation; the output itself without one.
+        logits: Name of the value before the activation, a float or a quantised one; the output itself without one.
         class_axis: The axis of classes of `logits` and `probabilities`.
         activation: `softmax`, `log-softmax`, `sigmoid`, or None if the output is the logits.
         probabilities: Name of the float value right behind the activation, if it gives probabilities.
@@ -44,6 +47,7 @@ class Head:
     output: str | None = None
     output_class_axis: int = 1
     output_scale: float = 1.0
+    output_zero_point: int = 0
     classes: int | None = None
     logits: str | None = None
     class_axis: int = 1
@@ -123,10 +127,12 @@ def _head(graph: ir.Graph, output: ir.Value) -> Head:
     runtime = computed(graph)
     activation, logits, probabilities = _before_activation(output)
     gap = find_gap(logits, runtime)
+    scale, zero_point = _step(output)
     return Head(
         output=output.name,
         output_class_axis=_class_axis(output) or 1,
-        output_scale=_step(output),
+        output_scale=scale,
+        output_zero_point=zero_point,
         classes=_classes(output),
         logits=logits.name,
         class_axis=_class_axis(logits) or 1,
@@ -182,14 +188,15 @@ def _shown(value: ir.Value) -> str:
     )
 
 
-def _step(output: ir.Value) -> float:
-    """Return the scale of the QuantizeLinear behind a quantised output."""
-    for value in _unwrapped(output):
-        node = value.producer()
-        if node is not None and node.op_type == "QuantizeLinear":
-            scale = _array(node.inputs[1])
-            return float(scale.reshape(-1)[0]) if scale is not None and scale.size == 1 else 1.0
-    return 1.0
+def _step(output: ir.Value) -> tuple[float, int]:
+    """Return what a step of a quantised output is worth, and what stands for 0; 1 and 0 of any other."""
+    q = quantisation_of(output)
+    if q is None:
+        return 1.0, 0
+    scale, zero_point = _array(q.scale), _array(q.zero_point)
+    if scale is None or scale.size != 1:
+        return 1.0, 0
+    return float(scale.item()), 0 if zero_point is None else int(zero_point.item())
 
 
 def _array(value: ir.Value | None) -> np.ndarray[Any, Any] | None:

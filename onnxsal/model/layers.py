@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 from onnxsal.graph.flow import computed, read_values
+from onnxsal.graph.types import FLOATS
 from onnxsal.model.grid import Grid, Layer
 from onnxsal.model.transfer import MOVES
 
@@ -17,7 +18,9 @@ WITHIN_ATTENTION = SAME_DATA | {"Add", "Sub", "Mul", "Div", "Softmax", "BatchNor
 
 
 def candidate_layers(grid: Grid, graph: ir.Graph, image: str, logits: str | None) -> list[Layer]:
-    """Return the float layers whose cells count for the logits, in topological order.
+    """Return the layers whose cells count for the logits, in topological order: floats, and quantised ones.
+
+    Of numbers that stand in the graph both quantised and not, the floats are offered.
 
     In a transformer whose class token alone is classified, cells stop to count where the last attention
     has read them: what comes behind has no gradient but at the class token, and is not offered.
@@ -29,9 +32,19 @@ def candidate_layers(grid: Grid, graph: ir.Graph, image: str, logits: str | None
         logits: Name of the logits; None takes every output of the graph for an end.
     """
     path, use = _path(grid, graph, image, logits), _Use(grid, graph, logits)
-    values = [v for node in graph for v in node.outputs if v in path and v in use.counting and grid.is_float(v)]
+    counting = {v for v in path & use.counting if grid.has_gradient(v)}
+    values = [v for node in graph for v in node.outputs if v in counting and not _is_also_float(v, counting)]
     layers = [grid.layer(str(v.name)) for v in values if v.name not in (image, logits)]
     return [layer for layer in layers if layer is not None]
+
+
+def _is_also_float(value: ir.Value, others: set[ir.Value]) -> bool:
+    """Tell whether the integers of a value are floats elsewhere: behind it, before it, or as sums to be scaled."""
+    node = value.producer()
+    twins = [reader.outputs[0] for reader, _ in value.uses() if reader.op_type in ("DequantizeLinear", "Cast")]
+    if node is not None and node.op_type in ("QuantizeLinear", "DynamicQuantizeLinear"):
+        twins += [v for v in node.inputs[:1] if v is not None]
+    return value.dtype not in FLOATS and any(v in others for v in twins)
 
 
 def last_spatial(grid: Grid, graph: ir.Graph, layers: list[Layer], logits: str | None) -> Layer | None:

@@ -6,14 +6,32 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from onnxsal.graph.types import dims
+from onnxsal.graph.quantisation import quantisation_of
+from onnxsal.graph.ranges import bounds, limits
+from onnxsal.graph.types import constant, dims
 
 # Linear in one input, as long as the others are weights.
 LINEAR = frozenset({"Gemm", "MatMul", "Add", "Sub", "Mul", "Div", "Conv", "BatchNormalization"})
+# Operators of ONNX Runtime's own, and on integers, that are one of these on quantised numbers.
+FLOAT_FORM = {
+    "QLinearConv": "Conv",
+    "ConvInteger": "Conv",
+    "FusedConv": "Conv",
+    "QLinearMatMul": "MatMul",
+    "MatMulInteger": "MatMul",
+    "MatMulIntegerToFloat": "MatMul",
+    "DynamicQuantizeMatMul": "MatMul",
+    "FusedMatMul": "MatMul",
+    "QGemm": "Gemm",
+    "QLinearAdd": "Add",
+    "QLinearMul": "Mul",
+    "QLinearAveragePool": "AveragePool",
+    "QLinearGlobalAveragePool": "GlobalAveragePool",
+}
 # These move numbers. Quantising is rounding, which gradients pass as if it were not there.
 PASSING = frozenset(
     {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Dropout", "Cast", "QuantizeLinear"}
-    | {"DequantizeLinear"}
+    | {"DequantizeLinear", "DynamicQuantizeLinear"}
 )
 
 
@@ -52,7 +70,7 @@ def find_gap(logits: ir.Value, runtime: Container[ir.Value]) -> Gap | str:
         before = _linear_input(node, runtime)
         if before is None:
             return _in_the_way(node, logits, runtime)
-        if _cells(before) > max(_cells(value), 1) and node.op_type not in ("MatMul", "Gemm"):
+        if _cells(before) > max(_cells(value), 1) and form(node) not in ("MatMul", "Gemm"):
             return f"the logits {logits.name!r} read each cell of {before.name!r} by itself, not their average"
         divided = value if node.op_type in ("Div", "Mul") and _by_number(node) else None
         value = before
@@ -62,9 +80,10 @@ def find_gap(logits: ir.Value, runtime: Container[ir.Value]) -> Gap | str:
 def averaged(node: ir.Node) -> ir.Value | None:
     """Return what `node` averages, or sums, over all of its cells; None if it does anything else."""
     source = node.inputs[0] if node.inputs else None
-    if source is None or node.domain not in ("", "ai.onnx"):
+    kind = form(node)
+    if source is None or kind is None:
         return None
-    if node.op_type == "GlobalAveragePool" or (node.op_type == "AveragePool" and _covers(node, source)):
+    if kind == "GlobalAveragePool" or (kind == "AveragePool" and _covers(node, source)):
         return source
     if node.op_type not in ("ReduceMean", "ReduceSum"):
         return None
@@ -75,6 +94,15 @@ def averaged(node: ir.Node) -> ir.Value | None:
         kept = [a for a in range(_rank(source)) if a not in inner or before.attributes.get_int("keepdims", 1) == 1]
         axes = {*inner, *(kept[a] for a in axes)}
     return source if _rank(source) >= 3 and 0 not in axes and len(axes) == _rank(source) - 2 else None
+
+
+def form(node: ir.Node) -> str | None:
+    """Return the standard float operator that a node is, on whatever numbers; None where it is another's."""
+    if node.op_type in FLOAT_FORM and node.domain in ("", "ai.onnx", "com.microsoft"):
+        # A fused activation is not linear, and channels that come last lie elsewhere.
+        plain = not node.attributes.get_string("activation") and not node.attributes.get_int("channels_last", 0)
+        return FLOAT_FORM[node.op_type] if plain else None
+    return node.op_type if node.domain in ("", "ai.onnx") else None
 
 
 def _covers(node: ir.Node, source: ir.Value) -> bool:
@@ -117,13 +145,28 @@ def _by_number(node: ir.Node) -> bool:
 def _linear_input(node: ir.Node, runtime: Container[ir.Value]) -> ir.Value | None:
     """Return the one input that `node` is linear in, or None."""
     moving = [v for v in node.inputs if v is not None and v in runtime]
-    if node.domain not in ("", "ai.onnx") or not moving:
+    kind = form(node)
+    if kind is None or not moving:
         return None
-    if node.op_type in PASSING or _is_idle(node):
+    if _rectifies(node):
+        return None
+    if kind in PASSING or _is_idle(node):
         return node.inputs[0]
-    if node.op_type not in LINEAR or len(moving) != 1:
+    if kind not in LINEAR or len(moving) != 1:
         return None
-    return None if node.op_type == "Div" and moving[0] is not node.inputs[0] else moving[0]
+    return None if kind == "Div" and moving[0] is not node.inputs[0] else moving[0]
+
+
+def _rectifies(node: ir.Node) -> bool:
+    """Tell whether the range that a node quantises to begins at 0, and cuts off what lies below."""
+    q = quantisation_of(node.outputs[0])
+    makes = node.op_type == "QuantizeLinear" or form(node) in LINEAR
+    if q is None or not makes or node.outputs[0].dtype == ir.DataType.INT32:
+        return False
+    smallest, _ = limits(node.outputs[0].dtype)  # type: ignore[arg-type]  # quantised values have a type
+    zero = 0.0 if q.zero_point is None else constant(q.zero_point)
+    below = node.op_type != "QuantizeLinear" or bounds(node.inputs[0])[0] < 0
+    return zero is not None and bool(np.all(np.asarray(zero, np.float32) == smallest)) and below
 
 
 def _is_idle(node: ir.Node) -> bool:

@@ -198,10 +198,13 @@ def test_quantised_values_on_the_way_do_not_matter():
         q = QuantizeLinear(g, step, zero) r = Reshape(q, wide) d = DequantizeLinear(r, step, zero)
         weight = DequantizeLinear(stored, step, zero) c = Conv(d, weight) y = Flatten(c) }"""
         )
-        .replace("<float[4", "<float step = {0.25}, uint8 zero = {0}, uint8[5,4,1,1] stored, float[4")
+        .replace("<float[4", "<float step = {0.25}, uint8 zero = {128}, uint8[5,4,1,1] stored, float[4")
         .replace("wide = {0,5,1,1}", "wide = {0,4,1,1}")
     )
     assert head_of(text).gap == Gap("g", "f")
+    rectified = head_of(text.replace("zero = {128}", "zero = {0}"))
+    assert rectified.gap is None
+    assert rectified.gap_reason == "QuantizeLinear 'q' lies between the pooling 'g' and the logits 'y'"
 
 
 @pytest.mark.parametrize(

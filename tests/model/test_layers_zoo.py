@@ -22,6 +22,7 @@ LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 SHARED = {
     "squeezenet1.1_caffe2_fp16": (1000, "softmax", "conv10_2", "conv10_2", "map", (13, 13), 0),
     "squeezenet1.1_caffe2_fp32": (1000, "softmax", "conv10_2", "conv10_2", "map", (13, 13), 0),
+    "mobilenetv2-12-int8_qoperator": (1000, None, "627_quantized", "627_quantized", "map", (7, 7), 0),
     "mobilenetv2-12_dequantised_fp32": (1000, None, "627_quantized", "627_quantized", "map", (7, 7), 0),
     "mobilenet_v1_0.5_224_tf_nhwc_f32": (
         *(1001, "softmax"),
@@ -107,13 +108,6 @@ def test_a_detector_has_no_classes_but_layers(stem):
     assert head.logits is None
     assert head.reason.startswith("no output has one score per class and sample, (N, K): ")
     assert default in layers
-
-
-@needs_zoo
-def test_a_model_of_quantised_operators_has_a_head_but_no_float_layer():
-    head, layers, default = examine_shared("mobilenetv2-12-int8_qoperator")
-    assert (head.classes, head.logits) == (1000, "output")
-    assert (layers, default) == ([], None)
 
 
 @needs_zoo

@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from onnxsal.explanation import LoopOptions as LoopOptions
     from onnxsal.explanation import Model as Model
     from onnxsal.explanation import Prediction as Prediction
+    from onnxsal.explanation.arrays import ArrayModel as ArrayModel
     from onnxsal.model.card import Card as Card
 
 _HOMES = {
+    "ArrayModel": "onnxsal.explanation.arrays",
     "Card": "onnxsal.model.card",
     "Detection": "onnxsal.detectors.detections",
     "Explanation": "onnxsal.explanation",

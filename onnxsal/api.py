@@ -12,13 +12,15 @@ cache; runs it (`session/`); and maps what comes out back to the photo.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnxsal.errors import ModelError
 from onnxsal.explanation import Explanation, Model
+from onnxsal.explanation.arrays import ArrayModel, of_file, of_function, takes_arrays
 from onnxsal.model.card import Card, resolve_card
+from onnxsal.model.card.files import read_card
 from onnxsal.model.network import Network
 from onnxsal.model.source import Source
 from onnxsal.session import Cache
@@ -29,15 +31,16 @@ if TYPE_CHECKING:
 
 
 def load(
-    source: "str | os.PathLike[str] | bytes | onnx.ModelProto | ir.Model",
+    source: "str | os.PathLike[str] | bytes | onnx.ModelProto | ir.Model | Callable[[Any], Any]",
     *,
     card: Card | Mapping[str, Any] | str | os.PathLike[str] | None = None,
     providers: str | Sequence[str] | None = None,
-) -> Model:
-    """Load an ONNX model.
+) -> Any:
+    """Load an ONNX model: a `Model`, or an `ArrayModel` if what it takes is no image.
 
     Args:
-        source: A path, the bytes of a file, or a model in memory.
+        source: A path, the bytes of a file, a model in memory; or a Python function that maps samples (n, ...) to
+            scores (n, K), which black-box methods explain.
         card: What the file does not say: a card, a mapping with its fields, or the path of a TOML file.
             What it leaves out is looked for beside and in the file, and guessed last.
         providers: ONNX Runtime's execution providers, `cuda` or `CUDAExecutionProvider`; None is the CPU.
@@ -47,10 +50,14 @@ def load(
         UnsupportedModel: No input takes an image.
         CardError: The card says something that cannot be.
     """
+    if callable(source):
+        return of_function(source, _labels(card))
     path, data = _as_path_or_bytes(source)
     cache = Cache()
     read = Source(path, data, cache.read_json, cache.add_json)
     signature = read.signature
+    if takes_arrays(read):
+        return of_file(read, providers, _labels(card))
     facts = {"normalises": True} if signature.normalises else {}
     with read.blamed():
         resolved = resolve_card(signature.inputs, signature.outputs, signature.metadata, path, card, facts=facts)
@@ -66,9 +73,16 @@ def explain(
     **settings: Any,
 ) -> "Explanation | list[Explanation]":
     """Load a model and explain an image in one call; see `load` and `Model.explain`."""
-    loaded = model if isinstance(model, Model) else load(model)
+    loaded = model if isinstance(model, Model | ArrayModel) else load(model)
     explained: Explanation | list[Explanation] = loaded.explain(image, method, target, layer, **settings)
     return explained
+
+
+def _labels(card: Any) -> Sequence[str] | None:
+    """Return the labels that a card says, which is all that a model of arrays has use for."""
+    if card is None or isinstance(card, str | os.PathLike):
+        return None if card is None else read_card(card, where=f"card {Path(card).name}").labels
+    return card.labels if isinstance(card, Card) else card.get("labels")
 
 
 def _as_path_or_bytes(source: Any) -> tuple[Path | None, bytes | None]:

@@ -90,13 +90,15 @@ def command(
     loaded = onnxsal.load(model, card=card, providers=providers or None)
     outputs = Outputs(output, tuple(dict.fromkeys(formats)), overwrite)
     progress = Progress(len(images))
-    _read_all(images, progress)
+    if hasattr(loaded, "card"):  # a model of arrays takes .npy files, and has none
+        _read_all(images, progress)
     targets = [_targets(loaded, photo, target, choices, inputs) for photo in images]
     jobs = _plan(images, targets, choices, outputs)
     loop = LoopOptions(workers, tolerance, checkpoint, progress=progress.follow)
 
     def explain(photos: Sequence[Path]) -> "Iterator[tuple[Explanation, ...]]":
-        given: dict[str, Any] = {"target": target, "inputs": inputs, "batch_size": batch_size, "loop": loop}
+        given: dict[str, Any] = {"target": target, "batch_size": batch_size, "loop": loop}
+        given |= {"inputs": inputs} if inputs else {}
         return zip(*(loaded.explain(list(photos), c.name, **c.options, **given) for c in choices), strict=True)
 
     # A file of --input may have a sample for each image, so that they all go in one call.
@@ -108,7 +110,7 @@ def command(
         for job, explanations in zip((j for photo in jobs[start:stop] for j in photo), found, strict=True):
             _write(job, explanations, outputs)
             progress.clear()
-            if job is jobs[0][0]:
+            if job is jobs[0][0] and hasattr(loaded, "card"):
                 report.announce_guesses(loaded.card)
             report.print_job(job, explanations, as_json=as_json)
 
@@ -138,7 +140,7 @@ def _targets(
 
     aims = loaded.read_target(target)
     detecting = [make_method(c.name, c.options) for c in choices if c.asks == "detections"]
-    if not detecting and not loaded.means_boxes(aims):
+    if not detecting and not (hasattr(loaded, "card") and loaded.means_boxes(aims)):
         return [t.text for t in aims]
     options = {key: getattr(detecting[0], key) for key in ("threshold", "overlap", "decoder")} if detecting else {}
     found = loaded.detect(photo, inputs=inputs, **options)

@@ -17,7 +17,7 @@ from onnxsal.explanation.inputs import Sample
 from onnxsal.explanation.scores import class_scores
 from onnxsal.methods.registry import Method
 from onnxsal.model.card import Card
-from onnxsal.sampling.masks import Draws, MaskSpace
+from onnxsal.sampling.masks import Draws, MaskSpace, rise_space, window_space
 from onnxsal.sampling.scheduler import Schedule, Status, sweep
 from onnxsal.sampling.tallies import Checkpoint, Floats
 from onnxsal.session import Session
@@ -192,6 +192,16 @@ class ModelSubject:
         return np.stack(columns, axis=1).astype(np.float32)
 
     # ----- What hides -----
+
+    def mask_space(self, cells: int) -> MaskSpace:
+        """Return RISE's masks over the photo; padding around it is never masked."""
+        return rise_space(self.content, self.size, (cells, cells))
+
+    def window_space(self, window: int | None, stride: int | None) -> MaskSpace:
+        """Return masks that hide a square each: by default a seventh of the photo, moved by a quarter of itself."""
+        x1, y1, x2, y2 = self.content
+        window = window or max(round(min(y2 - y1, x2 - x1) / 7), 1)
+        return window_space(self.content, self.size, window, stride or max(window // 4, 1))
 
     def fill(self, name: str) -> Floats:
         """Return what stands for "nothing there", float32, of the shape of `x` or broadcast to it."""

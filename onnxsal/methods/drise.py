@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from onnxsal.methods.masking import Estimator, make_design, maps_of, worst_error
 from onnxsal.methods.registry import check_at_least, method
 from onnxsal.methods.subject import Sampled
-from onnxsal.sampling.masks import rise_space
 from onnxsal.sampling.tallies import Floats, Scores
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class DRISE:
 
     def attribute(self, subject: "Subject") -> Iterator[Sequence[Sampled]]:
         """Yield the maps of all detections."""
-        space = rise_space(subject.content, subject.size, (self.cells, self.cells))
+        space = subject.mask_space(self.cells)
         plan = make_design(space, self.estimator, self.keep, self.seed)
         run = subject.found_again(space, subject.fill(self.fill), self.similarity)
         centred = self.estimator != "paper"

@@ -11,7 +11,7 @@ from onnxsal.methods.registry import check_at_least, method
 from onnxsal.methods.subject import Sampled
 from onnxsal.sampling.designs import Balanced, Design, Independent
 from onnxsal.sampling.estimate import estimate
-from onnxsal.sampling.masks import Draws, MaskSpace, all_windows, layer_space, rise_space, window_space
+from onnxsal.sampling.masks import Draws, MaskSpace, all_windows, layer_space
 from onnxsal.sampling.tallies import Floats, Scores
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class RISE:
 
     def attribute(self, subject: "Subject") -> Iterator[Sequence[Sampled]]:
         """Yield the maps of all targets."""
-        space = rise_space(subject.content, subject.size, (self.cells, self.cells))
+        space = subject.mask_space(self.cells)
         plan = make_design(space, self.estimator, self.keep, self.seed)
         run = subject.masked_scores(space, subject.fill(self.fill), probability=True)
 
@@ -100,7 +100,7 @@ class Occlusion:
     asks: ClassVar[str] = "classes"
 
     def __post_init__(self) -> None:
-        check_at_least(self, batch_size=1)
+        check_at_least(self, window=1, stride=1, batch_size=1)
 
     def white_box(self) -> None:
         """Nothing: inputs and outputs will do."""
@@ -108,12 +108,7 @@ class Occlusion:
 
     def attribute(self, subject: "Subject") -> Iterator[Sequence[Sampled]]:
         """Yield the maps of all targets."""
-        x1, y1, x2, y2 = subject.content
-        window = max(round(min(y2 - y1, x2 - x1) / 7), 1) if self.window is None else self.window
-        stride = max(window // 4, 1) if self.stride is None else self.stride
-        if window < 1 or stride < 1:
-            raise MethodError(f"occlusion needs a window and a stride of at least a pixel, not {window} and {stride}")
-        space = window_space(subject.content, subject.size, window, stride)
+        space = subject.window_space(self.window, self.stride)
         draws = all_windows(space)
         whole = subject.scores(subject.x, probability=False)[0]
         run = subject.masked_scores(space, subject.fill(self.fill), probability=False)

@@ -69,6 +69,14 @@ class Subject(Protocol):
         """Return the scores (n, T) of model inputs (n, ...)."""
         ...
 
+    def mask_space(self, cells: int) -> MaskSpace:
+        """Return random masks of so many rows and columns of cells over what the model sees."""
+        ...
+
+    def window_space(self, window: int | None, stride: int | None) -> MaskSpace:
+        """Return masks that hide a window each; None takes what fits the input."""
+        ...
+
     def fill(self, name: str) -> Floats:
         """Return what stands for "nothing there", float32, of the shape of `x` or broadcast to it."""
         ...

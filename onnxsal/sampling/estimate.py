@@ -14,7 +14,7 @@ from onnxsal.sampling.masks import Draws, MaskSpace
 Map = npt.NDArray[np.float64]
 GROUPS = 16
 ERROR_ROWS = 32
-"""Standard errors vary no faster than cells do: they are computed at so many rows of pixels at most."""
+"""Standard errors vary no faster than cells do: they are computed at so many rows and columns of pixels at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +64,7 @@ def _error(space: MaskSpace, sums: Map, counts: npt.NDArray[np.int64]) -> npt.ND
     """Return the standard error of the mean over all groups, from the sums of each."""
     if len(sums) < 2:
         return np.full(space.size, np.inf, np.float32)
-    every = -(-max(space.size) // ERROR_ROWS)
+    height, width = space.size
+    every = (-(-height // ERROR_ROWS), -(-width // ERROR_ROWS))
     means = np.stack([space.interpolate(g, every=every) / count for g, count in zip(sums, counts, strict=True)])
     return resize_map(means.std(axis=0, ddof=1) / np.sqrt(len(sums)), space.size, antialias=False)

@@ -86,14 +86,15 @@ class MaskSpace:
         sums: Doubles = np.bincount(places.ravel(), shares.ravel(), minlength=int(np.prod(shape))).astype(np.float64)
         return sums.reshape(shape)
 
-    def interpolate(self, total: Doubles, *, every: int = 1) -> Doubles:
+    def interpolate(self, total: Doubles, *, every: tuple[int, int] = (1, 1)) -> Doubles:
         """Return sums of masks, without `outside`, from sums of their cells: (Y, X, s, t) to (H, W).
 
         Args:
             total: Sums by shift, from `gather`.
-            every: Leave out all rows and columns of pixels but each so many-th.
+            every: Leave out all rows of pixels but each so many-th, and all columns.
         """
-        rows, columns = (m[:, every // 2 :: every].astype(np.float64) for m in (self.rows, self.columns))
+        both = zip((self.rows, self.columns), every, strict=True)
+        rows, columns = (weights[:, n // 2 :: n].astype(np.float64) for weights, n in both)
         (down, height, s), (across, width, t) = rows.shape, columns.shape
         left = rows.transpose(1, 0, 2).reshape(height, down * s)
         right = columns.transpose(1, 0, 2).reshape(width, across * t)
@@ -196,3 +197,18 @@ def layer_space(size: tuple[int, int], grid: tuple[int, int]) -> MaskSpace:
         for n, cells in zip(size, grid, strict=True)
     )
     return MaskSpace(rows, columns, np.zeros(size, np.float32))
+
+
+def feature_space(size: tuple[int, int], cells: int) -> MaskSpace:
+    """Return masks of arrays that are no images: `cells` stretches of the first axis, each column by itself."""
+    nothing = np.zeros(size, np.float32)
+    columns = np.eye(size[1], dtype=np.float32)[None]
+    if size[0] == 1:
+        return MaskSpace(np.ones((1, 1, 1), np.float32), columns, nothing)
+    return MaskSpace(_shifted(_enlarging(size[0], cells), size[0], 0, size[0]), columns, nothing)
+
+
+def stretch_space(size: tuple[int, int], window: int, stride: int) -> MaskSpace:
+    """Return masks that hide one stretch of the first axis in one column each."""
+    columns = np.eye(size[1], dtype=np.float32)[:, :, None]
+    return MaskSpace(_windows(0, size[0], size[0], window, stride), columns, np.ones(size, np.float32))

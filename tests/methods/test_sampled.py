@@ -146,7 +146,7 @@ def test_no_single_graph_is_compiled(method):
         ("smoothgrad", {"base": "rise"}, "rise is none: choose another base"),
         ("smoothgrad", {"noise": -1.0}, "noise=-1.0"),
         ("integrated-gradients", {"steps": 0}, "steps=0"),
-        ("occlusion", {"window": 0}, "at least a pixel"),
+        ("occlusion", {"window": 0}, "window=0 is below 1"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(method, settings, message):

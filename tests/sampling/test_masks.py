@@ -61,7 +61,7 @@ def test_sums_of_cells_are_sums_of_masks(every, rng):
     for k in range(3):
         slow = np.tensordot(weights[group == k], space.render(draws).astype(np.float64)[group == k], 1)
         assert_allclose(
-            space.interpolate(sums[k], every=every),
+            space.interpolate(sums[k], every=(every, every)),
             slow[every // 2 :: every, every // 2 :: every],
             rtol=1e-6,
             atol=1e-6,

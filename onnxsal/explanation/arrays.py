@@ -1,0 +1,409 @@
+"""Models of anything: arrays in, scores out. Black-box methods need no more of a model, or of a Python function.
+
+A sample is a vector of features, a time series (steps, features), or any array; masks hide features, or stretches of
+time, as they hide parts of a photo.
+"""
+
+import hashlib
+import inspect
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxsal.errors import ImageError, MethodError, TargetError
+from onnxsal.explanation.explanation import Explanation, Prediction
+from onnxsal.explanation.subject import LoopOptions
+from onnxsal.maps import scale_to_unit
+from onnxsal.methods import find_method, make_method
+from onnxsal.methods.subject import Sampled, SampledMethod
+from onnxsal.model.source import Source
+from onnxsal.sampling.masks import Draws, MaskSpace, feature_space
+from onnxsal.sampling.scheduler import Schedule, Status, sweep
+from onnxsal.sampling.tallies import Checkpoint, Floats
+from onnxsal.session import Session, resolve_providers, runtime_version
+from onnxsal.targets import TOP, Target, check_range, parse_target
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from onnxsal.detectors.similarity import Kind
+
+Array = npt.NDArray[Any]
+Predict = Callable[[Array], Any]
+BATCH_SIZE = 256
+METHODS = ("rise", "occlusion")
+
+
+class ArrayExplanation(Explanation):
+    """Why a model of arrays gave one score for one sample; `photo` is the map drawn as bars or cells."""
+
+    def overlay(self, *, alpha: float = 0.7, colormap: str | None = None) -> "Image.Image":
+        """Return the map as a picture of its own."""
+        return self.photo
+
+
+class ArrayModel:
+    """A model whose input is not an image, or a Python function. Made by `onnxsal.load`.
+
+    Attributes:
+        name: What to call it.
+        shape: Of its input, the batch first: numbers, and None where any size fits; None if nothing is known.
+    """
+
+    def __init__(
+        self,
+        predict: Predict,
+        *,
+        name: str,
+        shape: Sequence[int | None] | None,
+        dtype: str = "float32",
+        labels: Sequence[str] | None = None,
+        provenance: Mapping[str, str] | None = None,
+    ) -> None:
+        """Wrap a function.
+
+        Args:
+            predict: Maps samples (n, ...) to scores: (n, K), (n,), or one mapping from class to score for each.
+            name: What to call it.
+            shape: Of its input.
+            dtype: NumPy's name of the input's type.
+            labels: One per class.
+            provenance: What explanations say of where they come from.
+        """
+        self.name, self.shape = name, None if shape is None else tuple(shape)
+        self._predict, self._dtype, self._labels = predict, np.dtype(dtype), None if labels is None else list(labels)
+        self._provenance = dict(provenance or {"model": name})
+
+    def __repr__(self) -> str:
+        """Return the name and the shape of the input."""
+        return f"<onnxsal.ArrayModel {self.name!r}, input {self.shape or 'of any shape'}>"
+
+    # ----- What it predicts -----
+
+    def scores(self, x: Array) -> npt.NDArray[np.float64]:
+        """Return the scores (n, K) of samples (n, ...)."""
+        return as_table(self._predict(x.astype(self._dtype)), len(x))
+
+    def predict(self, x: Any, top: int = 5) -> Any:
+        """Return the best classes of a sample, best first: a list of `Prediction`, or one such list per sample.
+
+        Raises:
+            ImageError: `x` does not fit the model.
+        """
+        samples, single = self._read(x)
+        found = [list(self._ranked(row, top)) for row in self.scores(np.concatenate(samples))]
+        return found[0] if single else found
+
+    def _ranked(self, row: npt.NDArray[np.float64], top: int) -> Iterator[Prediction]:
+        for index in np.argsort(-row, kind="stable")[:top]:
+            yield Prediction(int(index), self._label(int(index)), float(row[index]), float(row[index]))
+
+    def _label(self, index: int) -> str:
+        known = self._labels is not None and index < len(self._labels)
+        return self._labels[index] if known and self._labels is not None else f"class {index}"
+
+    # ----- Why -----
+
+    def read_target(self, target: str | int | Target | None) -> list[Target]:
+        """Return what a text asks for: one target, or three for `top:3`.
+
+        Raises:
+            TargetError: There is no such class, or the text asks for something of an image.
+        """
+        targets = parse_target(target, self._labels, None)
+        if any(t.form.kind not in ("logit", "probability", "contrast") for t in targets):
+            raise TargetError(f"{targets[0].text!r} means nothing here: use top, a class index, or a label")
+        return targets
+
+    def explain(
+        self,
+        x: Any,
+        method: str = "rise",
+        target: str | int | Target | None = None,
+        *,
+        batch_size: int = BATCH_SIZE,
+        loop: LoopOptions | None = None,
+        **settings: Any,
+    ) -> Any:
+        """Return why the model gives the target its score: an `Explanation`, or a list of them.
+
+        Its `attribution` has the shape of a sample; `heatmap` is its positive part, in [0, 1].
+
+        Args:
+            x: A sample, a batch of samples where the input's shape is known, a .npy file, or a list of these.
+            method: `rise` or `occlusion`.
+            target: `top` (default), `top:3`, a class index, a label, `281-285`.
+            batch_size: Samples in a run.
+            loop: Workers, early end, checkpoint, progress.
+            **settings: The method's own settings. Cells are stretches of the first axis of a sample; each entry of the
+                other axes, and of a vector, is a cell of its own. Of occlusion, `window` and `stride` count along the
+                first axis.
+
+        Raises:
+            OnnxsalError: The sample, the method or the target does not fit the model.
+        """
+        made = self._method(method, settings)
+        samples, single = self._read(x)
+        targets = self.read_target(target)
+        flat: list[Explanation] = []
+        for i, sample in enumerate(samples):
+            flat += self._explain(sample, targets, method, made, batch_size, loop or LoopOptions(), f"sample_{i}")
+        return flat[0] if single and len(flat) == 1 else flat
+
+    def _method(self, name: str, settings: Mapping[str, Any]) -> SampledMethod:
+        if find_method(name).name not in METHODS:
+            raise MethodError(f"{name} needs an image model with a graph; of {self.name}, use {' or '.join(METHODS)}")
+        made = make_method(name, settings)
+        assert isinstance(made, SampledMethod)
+        return made
+
+    def _explain(
+        self,
+        x: Array,
+        targets: Sequence[Target],
+        name: str,
+        method: SampledMethod,
+        batch_size: int,
+        options: LoopOptions,
+        called: str,
+    ) -> list[Explanation]:
+        table = self.scores(x)[0]
+        check_range(targets, len(table))
+        order = np.argsort(-table, kind="stable")
+        settled = []
+        for t in targets:
+            index = int(order[(t.rank or 1) - 1]) if t.index == TOP else t.index
+            settled.append(t.resolved(index, self._label(index)))
+        subject = ArraySubject(self, x, settled, [repr(method), self._provenance], batch_size, options)
+        *_, maps = method.attribute(subject)
+        predictions = tuple(self._ranked(table, 5))
+        return [
+            self._result(sampled, x, t, float(subject.pick(table[None], [t])[0, 0]), name, method, predictions, called)
+            for sampled, t in zip(maps, settled, strict=True)
+        ]
+
+    def _result(
+        self,
+        sampled: Sampled,
+        x: Array,
+        target: Target,
+        score: float,
+        name: str,
+        method: SampledMethod,
+        predictions: tuple[Prediction, ...],
+        called: str,
+    ) -> Explanation:
+        from onnxsal.render import bars
+
+        shape = x.shape[1:]
+        attribution = sampled.attribution.reshape(shape)
+        heat = scale_to_unit(np.maximum(sampled.attribution - np.float32(sampled.zero), 0))
+        return ArrayExplanation(
+            attribution=attribution,
+            heatmap=heat,
+            target=target,
+            score=score,
+            method=name,
+            settings=vars(method) | ({"samples": sampled.samples} if hasattr(method, "samples") else {}),
+            predictions=predictions,
+            provenance=self._provenance,
+            photo=bars(heat),
+            name=called,
+            error=None if sampled.error is None else sampled.error.reshape(shape),
+        )
+
+    # ----- Samples -----
+
+    def _read(self, x: Any) -> tuple[list[Array], bool]:
+        """Return samples (1, ...), and whether there is only one, not a list or a batch."""
+        if isinstance(x, list | tuple) and any(isinstance(part, str | os.PathLike | np.ndarray) for part in x):
+            return [s for part in x for s in self._read(part)[0]], False
+        array = _load(x) if isinstance(x, str | os.PathLike) else np.asarray(x)
+        if array.dtype.kind not in "fiub" or array.size == 0:
+            raise ImageError(f"{self.name} takes arrays of numbers, not {array.dtype} of shape {array.shape}")
+        axes = None if self.shape is None else len(self.shape)
+        batch = array[None] if axes in (None, array.ndim + 1) else array
+        if axes is not None and (batch.ndim != axes or not self._fits(batch.shape)):
+            raise ImageError(f"an array of shape {array.shape} does not fit the input {self.shape} of {self.name}")
+        if not np.isfinite(batch).all():
+            raise ImageError("the array has values that are not finite")
+        return [batch[i : i + 1].astype(self._dtype) for i in range(len(batch))], len(batch) == 1
+
+    def _fits(self, shape: tuple[int, ...]) -> bool:
+        assert self.shape is not None
+        return all(want in (None, have) for want, have in zip(self.shape[1:], shape[1:], strict=True))
+
+
+def _load(path: str | os.PathLike[str]) -> Array:
+    if Path(path).suffix.lower() != ".npy":
+        raise ImageError(f"{path}: this model takes no photos; give a sample as an array, or as a .npy file")
+    try:
+        array: Array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ImageError(f"{path} is not a readable .npy file ({error})") from error
+    return array
+
+
+def as_table(answer: Any, count: int) -> npt.NDArray[np.float64]:
+    """Return (n, K) from what models of all kinds answer: a table, a column, or a mapping from class to score each.
+
+    Raises:
+        TargetError: It is none of these.
+    """
+    if isinstance(answer, list | tuple) and answer and isinstance(answer[0], Mapping):
+        classes = sorted(answer[0])
+        return np.array([[row[c] for c in classes] for row in answer], np.float64)
+    table = np.asarray(answer)
+    if table.dtype.kind not in "fiub" or table.ndim == 0 or len(table) != count:
+        raise TargetError(
+            f"the model's answer to {count} samples is {table.dtype} of shape {table.shape}: no score for each"
+        )
+    return table.reshape(count, -1).astype(np.float64)
+
+
+class ArraySubject:
+    """One sample of any shape; see `methods.subject.Subject`."""
+
+    layout = "NCHW"
+
+    def __init__(
+        self,
+        model: ArrayModel,
+        x: Array,
+        targets: Sequence[Target],
+        job: Sequence[object],
+        batch_size: int,
+        options: LoopOptions,
+    ) -> None:
+        """See one sample; targets have their class settled."""
+        self._model, self._targets, self._job, self._options = model, list(targets), list(job), options
+        self._batch_size = batch_size
+        self.x = x
+        self.targets = len(targets)
+        self.size = (1, x.size) if x.ndim == 2 else (x.shape[1], x.size // x.shape[1])
+        self.content = (0, 0, self.size[1], self.size[0])
+
+    def mask_space(self, cells: int) -> MaskSpace:
+        """Return masks over stretches of the first axis and single entries of the others."""
+        return feature_space(self.size, min(cells, self.size[0]))
+
+    def window_space(self, window: int | None, stride: int | None) -> MaskSpace:
+        """Return masks that hide some entries each."""
+        from onnxsal.sampling.masks import stretch_space
+
+        window = window or max(self.size[0] // 7, 1)
+        return stretch_space(self.size, window, stride or max(window // 4, 1))
+
+    def masked_scores(self, space: MaskSpace, fill: Array, *, probability: bool) -> Callable[[Draws], Floats]:
+        """Return what maps n masks to the scores of the sample under them, (n, T)."""
+
+        def run(draws: Draws) -> Floats:
+            masks = space.render(draws).reshape(len(draws), *self.x.shape[1:])
+            return self.scores(fill + masks * (self.x - fill), probability=probability)
+
+        return run
+
+    def scores(self, x: Array, *, probability: bool) -> Floats:
+        """Return the scores (n, T) of samples (n, ...)."""
+        return self.pick(self._model.scores(x), self._targets)
+
+    @staticmethod
+    def pick(table: Array, targets: Sequence[Target]) -> Floats:
+        """Return the targets' columns."""
+        columns = [table[:, t.index] - (0 if t.minus is None else table[:, t.minus]) for t in targets]
+        return np.stack(columns, axis=1).astype(np.float32)
+
+    def attributions(self, base: Any, target: int) -> Callable[[Array], Array]:
+        """Refuse: there is no graph.
+
+        Raises:
+            MethodError: Always.
+        """
+        raise MethodError(f"{self._model.name} has no graph to take gradients of: use {' or '.join(METHODS)}")
+
+    def found_again(self, space: MaskSpace, fill: Array, similarity: "Kind") -> Callable[[Draws], Floats]:
+        """Refuse: there are no detections.
+
+        Raises:
+            MethodError: Always.
+        """
+        raise MethodError(f"{self._model.name} has no detections: use {' or '.join(METHODS)}")
+
+    def fill(self, name: str) -> Floats:
+        """Return what stands for "nothing there": 0 or another number, or `mean`, each feature's mean over time."""
+        if name in ("zero", "mean"):
+            rows = self.x.reshape(1, *self.size).astype(np.float32)
+            mean = np.broadcast_to(rows.mean(axis=1, keepdims=True), rows.shape).reshape(self.x.shape)
+            return np.zeros_like(self.x, np.float32) if name == "zero" else mean
+        try:
+            return np.full(self.x.shape, float(name), np.float32)
+        except ValueError:
+            raise MethodError(f"fill={name!r} is neither a number nor zero or mean") from None
+
+    def loop(
+        self, answer: Callable[[int, int], object], tally: Any, samples: int, batch_size: int | None
+    ) -> Iterator[Status]:
+        """Run a loop, as the user asked for it to be run."""
+        options = self._options
+        schedule = Schedule(samples, batch_size or self._batch_size, options.workers, options.tolerance)
+        return sweep(answer, tally, schedule, options.progress)
+
+    def checkpoint(self, part: str = "") -> Checkpoint | None:
+        """Return where the loop is written down, if anywhere."""
+        if self._options.checkpoint is None:
+            return None
+        parts = [*map(repr, [*self._job, self._targets, part]), hashlib.sha256(self.x.tobytes()).hexdigest()]
+        return Checkpoint(self._options.checkpoint, hashlib.sha256("\n".join(parts).encode()).hexdigest())
+
+
+def of_file(source: Source, providers: Sequence[str] | str | None, labels: Sequence[str] | None) -> ArrayModel:
+    """Return an ONNX model that takes no image, such as a tree ensemble, as a model of arrays.
+
+    Args:
+        source: The file.
+        providers: ONNX Runtime's execution providers; None is the CPU.
+        labels: One per class.
+    """
+    (info,) = source.signature.inputs
+    session = Session(source.runnable(), resolve_providers(providers))
+
+    def predict(x: Array) -> Any:
+        results = session.run_whole({info.name: x})
+        # Classifiers of scikit-learn give the label first, then a probability for each class.
+        return next((a for a in results.values() if not _is_label(a)), next(iter(results.values())))
+
+    origin = {"model_sha256": source.sha256, "onnxruntime": runtime_version(), "provider": session.providers[0]}
+    name = source.path.stem if source.path else "model"
+    shape = None if info.shape is None else [d if isinstance(d, int) else None for d in info.shape]
+    return ArrayModel(
+        predict, name=name, shape=shape, dtype=info.dtype, labels=labels, provenance={"model": name} | origin
+    )
+
+
+def takes_arrays(source: Source) -> bool:
+    """Tell whether a model has one input, of numbers, that can hold no image."""
+    inputs = source.signature.inputs
+    if len(inputs) != 1 or inputs[0].shape is None or len(inputs[0].shape) not in (2, 3):
+        return False
+    return inputs[0].dtype.startswith(("float", "int", "uint", "bool"))
+
+
+def _is_label(answer: Any) -> bool:
+    return isinstance(answer, np.ndarray) and answer.dtype.kind not in "f"
+
+
+def of_function(function: Predict, labels: Sequence[str] | None) -> ArrayModel:
+    """Return a Python function as a model.
+
+    Args:
+        function: Maps samples (n, ...) to scores (n, K), or (n,).
+        labels: One per class.
+    """
+    name = getattr(function, "__name__", type(function).__name__)
+    if inspect.isclass(function):
+        raise MethodError(f"{name} is a class: give an object, or a function")
+    return ArrayModel(function, name=name, shape=None, labels=labels)

@@ -1,0 +1,129 @@
+"""Models of anything: features, time series, trees, Python functions."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.testing import assert_allclose
+
+import onnxsal
+from onnxsal.errors import ImageError, MethodError, TargetError
+
+ZOO = Path(os.environ.get("ONNXSAL_ZOO", "no zoo"))
+WEIGHTS = np.array([1.0, -2.0, 0.0, 3.0])
+X = np.array([1.0, 2.0, 3.0, 4.0])
+
+
+def linear(x: np.ndarray) -> np.ndarray:
+    return np.stack([x @ WEIGHTS, -(x @ WEIGHTS)], axis=1)
+
+
+def test_occlusion_of_a_linear_function_is_each_features_share():
+    found = onnxsal.load(linear).explain(X, "occlusion", 0)
+    assert_allclose(found.attribution, WEIGHTS * X, rtol=1e-5)
+    assert found.score == pytest.approx(float(WEIGHTS @ X))
+
+
+def test_rise_of_a_linear_function_is_half_of_each_features_share_beside_the_mean():
+    # Balanced masks leave no noise on what is linear in the cells.
+    found = onnxsal.load(linear).explain(X, "rise", 0, samples=64)
+    share = WEIGHTS * X / 2
+    assert_allclose(found.attribution - found.attribution.mean(), share - share.mean(), atol=1e-5)
+
+
+def test_time_series_are_hidden_in_stretches_of_one_feature():
+    model = onnxsal.load(lambda x: x[:, 10:20, 1].sum(axis=1))
+    found = model.explain(np.ones((50, 3)), "rise", samples=1500, cells=10)
+    assert found.attribution.shape == found.error.shape == (50, 3)
+    step, feature = np.unravel_index(found.heatmap.argmax(), found.heatmap.shape)
+    assert 10 <= step < 20
+    assert feature == 1
+    hidden = model.explain(np.ones((50, 3)), "occlusion", window=5, stride=5)
+    assert_allclose(hidden.attribution[10:20, 1], 5)
+    assert not hidden.attribution[:, [0, 2]].any()
+
+
+@pytest.mark.parametrize("fill", ["0.5", "mean"])
+def test_what_is_hidden_is_filled(fill):
+    seen = []
+
+    def watch(x):
+        seen.append(x)
+        return x.sum(axis=1)
+
+    onnxsal.load(watch).explain(X, "occlusion", 0, fill=fill)
+    want = {"0.5": 0.5, "mean": None}[fill]
+    hidden = seen[-1][0, 0]
+    assert hidden == pytest.approx(X[0] if want is None else want)
+
+
+def test_a_model_of_vectors_is_loaded_as_one():
+    header = '<ir_version: 8, opset_import: ["" : 17]>'
+    nodes = "{ l = MatMul(x, w) p = Softmax(l) }"
+    proto = onnx.parser.parse_model(f"{header} g (float[N,4] x) => (float[N,2] p) {nodes}")
+    proto.graph.initializer.append(
+        onnx.numpy_helper.from_array(np.stack([WEIGHTS, -WEIGHTS], axis=1).astype(np.float32), "w")
+    )
+    model = onnxsal.load(proto, card={"labels": ["yes", "no"]})
+    assert isinstance(model, onnxsal.ArrayModel)
+    assert model.predict(X / 10)[0].label == "yes"
+    found = model.explain([X / 10, X / 20], "rise", "yes", samples=32)
+    assert [e.target.label for e in found] == ["yes", "yes"]
+    assert found[0].facts()["method"] == "rise"
+
+
+@pytest.mark.skipif(not ZOO.is_dir(), reason="needs ONNXSAL_ZOO")
+def test_a_forest_of_scikit_learn_is_explained(tmp_path):
+    model = onnxsal.load(ZOO / "models" / "coffee_skl2onnx.onnx")
+    x = np.full(286, 0.5, np.float32)
+    best, other = model.predict(x)
+    assert best.score == pytest.approx(0.548, abs=1e-3)
+    assert best.score + other.score == pytest.approx(1)
+    found = model.explain(x, "occlusion")
+    assert found.score == best.score
+    moved = np.flatnonzero(found.attribution)
+    assert 0 < len(moved) < 100
+    hidden = x.copy()
+    hidden[moved[0]] = 0
+    assert found.attribution[moved[0]] == pytest.approx(best.score - model.scores(hidden[None])[0, 0], abs=1e-6)
+    assert found.save(tmp_path / "forest.png").stat().st_size > 100
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda m: m.explain(X, "grad-cam"), MethodError, "grad-cam needs an image model"),
+        (lambda m: m.explain("dog.jpg"), ImageError, "takes no photos; give a sample as an array"),
+        (lambda m: m.explain(X, "rise", "layer:a,channel=1"), TargetError, "means nothing here"),
+        (lambda m: m.explain(X, "rise", 7), TargetError, "there is no class 7"),
+        (lambda m: m.explain(np.array([np.nan, 1])), ImageError, "not finite"),
+        (lambda m: m.explain(X, "rise", fill="blur"), MethodError, "neither a number nor zero or mean"),
+    ],
+)
+def test_what_does_not_fit_is_one_clear_line(call, error, message):
+    with pytest.raises(error, match=message):
+        call(onnxsal.load(linear))
+
+
+def test_a_function_that_gives_no_scores_is_refused():
+    with pytest.raises(TargetError, match="no score for each"):
+        onnxsal.load(lambda x: np.zeros(3)).explain(X)
+
+
+def test_a_sample_from_the_command_line(tmp_path, monkeypatch):
+    from click.testing import CliRunner
+
+    from onnxsal.cli import cli
+
+    monkeypatch.chdir(tmp_path)
+    text = '<ir_version: 8, opset_import: ["" : 17]> g (float[N,4] x) => (float[N,4] y) { y = Softmax(x) }'
+    onnx.save(onnx.parser.parse_model(text), "model.onnx")
+    np.save("sample.npy", X.astype(np.float32))
+    result = CliRunner().invoke(cli, ["explain", "model.onnx", "sample.npy", "-m", "rise", "--set", "samples=20"])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "sample_rise.png").exists()
+    refused = CliRunner().invoke(cli, ["explain", "model.onnx", "sample.npy"])
+    assert refused.exit_code == 2
+    assert "use rise or occlusion" in refused.output

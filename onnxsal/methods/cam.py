@@ -25,7 +25,7 @@ class CAM:
         """Return the signed map (N, h, w), h and w those of the pooled layer."""
         activation = view.pooled_layer()
         weights = view.pooled_weights()
-        return op.ReduceSum(op.Mul(weights, activation), axes=[1], keepdims=0)
+        return weighted_sum(op, weights, activation)
 
 
 @method("grad-cam")
@@ -47,7 +47,7 @@ class GradCAM:
         """Return (N, h, w), h and w the layer's; >= 0 unless `relu` is off."""
         activation = view.activation(self.layer)
         weights = view.mean_gradient(wrt=activation)
-        weighted = op.ReduceSum(op.Mul(weights, activation), axes=[1], keepdims=0)
+        weighted = weighted_sum(op, weights, activation)
         return op.Relu(weighted) if self.relu else weighted
 
 
@@ -97,3 +97,9 @@ class ODAM:
         activation = view.activation(self.layer)
         gradient = view.gradient(wrt=activation)
         return op.Relu(op.ReduceSum(op.Mul(gradient, activation), axes=[1], keepdims=0))
+
+
+def weighted_sum(op: "Op", weights: "ir.Value", activation: "ir.Value") -> "ir.Value":
+    """Sum the channels of an activation (N, C, h, w), weighted by (N, C, 1, 1): a product, (N, h, w)."""
+    total = op.MatMul(op.Reshape(weights, [0, 1, -1]), op.Reshape(activation, [0, 0, -1]))
+    return op.Reshape(total, op.Concat([0], op.dim(activation, 2), op.dim(activation, 3), axis=0))

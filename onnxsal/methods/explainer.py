@@ -13,7 +13,7 @@ from onnxsal.errors import LayerError, TargetError, UnsupportedModel
 from onnxsal.graph.builder import Op, rank
 from onnxsal.graph.canonical import MAX_IR_VERSION, opset_of
 from onnxsal.graph.find import find_value
-from onnxsal.graph.one_hot import one_hot
+from onnxsal.graph.one_hot import hot_index, one_hot
 from onnxsal.graph.prune import prune
 from onnxsal.graph.types import HALVES, Dim, dims
 from onnxsal.graph.web import RUNTIMES
@@ -307,7 +307,9 @@ def _reduce(op: Op, method: Method, attribution: ir.Value, channel_axis: int) ->
 
 def _score(op: Op, scalar: Scalar) -> ir.Value:
     """Return the target's value, (N,)."""
-    of = _float32(op, scalar.of)
+    of, index = _float32(op, scalar.of), hot_index(scalar.seed)
+    if index is not None:
+        return op.Squeeze(op.GatherElements(of, op.Unsqueeze(index, [1]), axis=1), [1])
     product = op.Mul(of, scalar.seed)
     return op.ReduceSum(product, axes=list(range(1, rank(product))), keepdims=0)
 

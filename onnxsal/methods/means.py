@@ -2,8 +2,10 @@
 
 import math
 
+import numpy as np
 import onnx_ir as ir
 
+from onnxsal.autodiff.rules.blocked import before_blocks
 from onnxsal.graph.builder import Op
 from onnxsal.graph.types import constant, dims
 
@@ -13,8 +15,13 @@ def mean_over_pixels(op: Op, gradient: ir.Value) -> ir.Value:
 
     Where the layer is flattened into a linear one, the gradient is a product with the weights (K, C * h * w), and
     its mean the product with their means (K, C), taken here once: VGG16 has 102 million such weights, and reading
-    them a second time would take a fifth of the forward pass.
+    them a second time would take a fifth of the forward pass. Where the layer is averaged, the gradient is one number
+    a channel times an array of shares.
     """
+    spread = _spread_number(gradient)
+    if spread is not None:
+        number, shares = spread
+        return op.Mul(number, float(shares.mean()))
     product, sizes = _flattened_product(gradient), dims(gradient) or ()
     weights = None if product is None else constant(product.inputs[1])
     if product is None or weights is None:
@@ -26,6 +33,17 @@ def mean_over_pixels(op: Op, gradient: ir.Value) -> ir.Value:
     alpha = product.attributes.get_float("alpha", 1.0)
     rows = op.Gemm(product.inputs[0], means, alpha=alpha, transB=transB)
     return op.Unsqueeze(rows, [2, 3])
+
+
+def _spread_number(gradient: ir.Value) -> tuple[ir.Value, np.ndarray] | None:
+    """Return the (N, C, 1, 1) and the constant (1, 1, h, w) that the gradient is the product of, else None."""
+    node = before_blocks(gradient).producer()  # type: ignore[no-untyped-call]  # rules are not annotated
+    if node is None or node.op_type != "Mul" or node.inputs[0] is None:
+        return None
+    number, shares = node.inputs[0], constant(node.inputs[1])
+    if shares is None or shares.ndim != 4 or shares.shape[:2] != (1, 1) or (dims(number) or ())[2:] != (1, 1):
+        return None
+    return number, shares
 
 
 def _flattened_product(gradient: ir.Value) -> ir.Node | None:

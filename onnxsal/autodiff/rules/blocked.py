@@ -20,6 +20,14 @@ def enter_blocks(op, value):
     return op.AveragePool(value, kernel_shape=[1, 1]) if blocked_channels(value) else value
 
 
+def before_blocks(value):
+    """Return what `enter_blocks` was given to make this value; the value itself if it did not make it."""
+    node = value.producer()
+    if node is None or node.op_type != "AveragePool" or set(node.attributes) != {"kernel_shape"}:
+        return value
+    return node.inputs[0] if set(node.attributes["kernel_shape"].value) == {1} else value
+
+
 def blocked_channels(value):
     """Return the channels of a value that ONNX Runtime has in blocks, if it comes out of a convolution; 0 else."""
     shape = dims(value)

@@ -42,6 +42,7 @@ from onnxsal.graph.scopes import bodies, name_apart, share_initializers
 from onnxsal.graph.sequences import read_through_sequences
 from onnxsal.graph.symbols import follow_symbols
 from onnxsal.graph.types import dims
+from onnxsal.graph.unrolling import unroll_lists
 
 # CUDA has no ConvTranspose, MaxPool or GlobalAveragePool kernel at opset 22 (OperatorKernels.md), and the
 # browser's runtime is a release behind; 21 is the last that runs everywhere.
@@ -101,7 +102,7 @@ def canonicalise(model: ir.Model) -> ir.Model:
 def _simplify(model: ir.Model) -> bool:
     """Write branches and sequences that are known before the run as what they are; tell whether there were any."""
     graphs = [model.graph, *bodies(model.graph)]
-    return any(
+    return unroll_lists(model.graph, opset_of(model)) or any(
         take_known_branches(graph) or read_through_sequences(graph, model.graph) or loop_over_sequences(graph)
         for graph in graphs
     )

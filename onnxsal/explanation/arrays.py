@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxsal.errors import ImageError, MethodError, TargetError
+from onnxsal.errors import ImageError, MethodError, TargetError, UnsupportedModel
 from onnxsal.explanation.explanation import Explanation, Prediction
 from onnxsal.explanation.subject import LoopOptions
 from onnxsal.maps import scale_to_unit
@@ -156,7 +156,7 @@ class ArrayModel:
 
     def _method(self, name: str, settings: Mapping[str, Any]) -> SampledMethod:
         if find_method(name).name not in METHODS:
-            raise MethodError(f"{name} needs an image model with a graph; of {self.name}, use {' or '.join(METHODS)}")
+            raise MethodError(f"{name} needs an image, and {self._without_image()}")
         made = make_method(name, settings)
         assert isinstance(made, SampledMethod)
         return made
@@ -215,6 +215,33 @@ class ArrayModel:
             name=called,
             error=None if sampled.error is None else sampled.error.reshape(shape),
         )
+
+    def compile(self, *args: Any, **settings: Any) -> Any:
+        """Refuse: only explanations of images are graphs.
+
+        Raises:
+            UnsupportedModel: Always.
+        """
+        raise UnsupportedModel(f"nothing to compile: {self._without_image()}")
+
+    def inspect(self) -> Any:
+        """Refuse: layers, classes and cards are found in models of images.
+
+        Raises:
+            UnsupportedModel: Always.
+        """
+        raise UnsupportedModel(f"nothing to inspect: {self._without_image()}")
+
+    def detect(self, *args: Any, **settings: Any) -> Any:
+        """Refuse: detections are found on images.
+
+        Raises:
+            UnsupportedModel: Always.
+        """
+        raise UnsupportedModel(f"nothing to detect: {self._without_image()}")
+
+    def _without_image(self) -> str:
+        return f"{self.name} has no image input (it takes {self.shape or 'any shape'}): explain it by rise or occlusion"
 
     # ----- Samples -----
 

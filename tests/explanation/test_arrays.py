@@ -94,7 +94,7 @@ def test_a_forest_of_scikit_learn_is_explained(tmp_path):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda m: m.explain(X, "grad-cam"), MethodError, "grad-cam needs an image model"),
+        (lambda m: m.explain(X, "grad-cam"), MethodError, "grad-cam needs an image, and linear has no image input"),
         (lambda m: m.explain("dog.jpg"), ImageError, "takes no photos; give a sample as an array"),
         (lambda m: m.explain(X, "rise", "layer:a,channel=1"), TargetError, "means nothing here"),
         (lambda m: m.explain(X, "rise", 7), TargetError, "there is no class 7"),
@@ -126,4 +126,4 @@ def test_a_sample_from_the_command_line(tmp_path, monkeypatch):
     assert (tmp_path / "sample_rise.png").exists()
     refused = CliRunner().invoke(cli, ["explain", "model.onnx", "sample.npy"])
     assert refused.exit_code == 2
-    assert "use rise or occlusion" in refused.output
+    assert "explain it by rise or occlusion" in refused.output

@@ -311,6 +311,7 @@ class ArraySubject:
         self._batch_size = batch_size
         self.x = x
         self.targets = len(targets)
+        self.step = 1.0
         self.size = (1, x.size) if x.ndim == 2 else (x.shape[1], x.size // x.shape[1])
         self.content = (0, 0, self.size[1], self.size[0])
 

@@ -463,7 +463,7 @@ class Model:
         import json
 
         key = hashlib.sha256(json.dumps([self.sha256, self.network.reading_key]).encode()).hexdigest()
-        name = f"{key}.{what}-2.json"
+        name = f"{key}.{what}-3.json"
         found = self._cache.read_json(name)
         if found is None:
             found = make()

@@ -110,6 +110,7 @@ class ModelSubject:
         self.size = (self.x.shape[2], self.x.shape[3]) if self.layout == "NCHW" else self.x.shape[1:3]
         self.content = sample.placement.content
         self.targets = len(targets)
+        self.step = float(model.head.get("image_step") or 1.0)
 
     # ----- White-box -----
 

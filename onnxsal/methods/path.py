@@ -70,5 +70,5 @@ class IntegratedGradients:
             moments = Moments(subject.checkpoint(f"target {target}"))
             for _ in subject.loop(answer, moments, self.steps, self.batch_size):
                 pass
-            found.append(Sampled((moments.mean * way[0]).astype(np.float32), None, 0.0, self.steps))
+            found.append(Sampled((moments.mean * way[0] * subject.step).astype(np.float32), None, 0.0, self.steps))
         yield found

@@ -45,6 +45,7 @@ class Subject(Protocol):
         size: Height and width of `x`.
         content: The part of `x` that shows the photo, (x1, y1, x2, y2).
         targets: How many targets there are.
+        step: What one unit of `x` is worth in the numbers that gradients are taken at: the scale of a quantised image.
     """
 
     x: Array
@@ -52,6 +53,7 @@ class Subject(Protocol):
     size: tuple[int, int]
     content: tuple[int, int, int, int]
     targets: int
+    step: float
 
     def attributions(self, base: Method, target: int) -> Callable[[Array], Array]:
         """Return what maps model inputs (n, ...) to their attributions under a white-box method."""

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from onnxsal.errors import LayerError, UnsupportedModel
 from onnxsal.graph.find import find_value
 from onnxsal.graph.quantisation import quantisation_of
-from onnxsal.graph.types import dims, is_float
+from onnxsal.graph.types import constant, dims, is_float
 from onnxsal.model.card import ResolvedCard, plain
 from onnxsal.model.grid import Grid, Layer
 from onnxsal.model.heads import Head, find_head
@@ -51,6 +51,13 @@ class Findings:
             f"the image input {self.image_input!r} is of integers, which have no gradient: it is taken at "
             f"{self.gradient_point!r}, the first float value behind it"
         )
+
+    @property
+    def image_step(self) -> float:
+        """What a step of a quantised image is worth in the numbers that gradients are taken at; 1 for any other."""
+        q = quantisation_of(find_value(self.graph, self.image_input))
+        scale = None if q is None or self.gradient_point != self.image_input else constant(q.scale)
+        return 1.0 if scale is None or scale.size != 1 else float(scale.item())
 
     # ----- Layers -----
 
@@ -112,6 +119,7 @@ class Findings:
             "activation": head.activation,
             "output_scale": head.output_scale,
             "output_zero_point": head.output_zero_point,
+            "image_step": self.image_step,
             "reason": head.reason,
         }
 

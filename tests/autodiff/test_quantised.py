@@ -288,4 +288,4 @@ def test_weights_are_decoded_by_what_onnx_runtime_does_once_and_are_not_copied(t
     graph = ir.to_proto(vjp(model, of="y", wrt="x"))
     held = {t.name for t in model.graph.initializer}
     added = [numpy_helper.to_array(t).size for t in graph.graph.initializer if t.name not in held]
-    assert max(added) <= 8
+    assert max(added) <= 9  # the shares of a mean over 3x3; the smallest weight has 40

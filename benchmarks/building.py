@@ -2,6 +2,7 @@
 
     python benchmarks/building.py                    # ResNet-50, DenseNet-121, Swin-T, SwinV2-T, both exporters
     python benchmarks/building.py model.onnx ...     # these files
+    python benchmarks/building.py --write            # and keep the table beside this file
 
 The networks are torchvision's, with random weights, exported in a process of their own. Every row is a fresh
 process without a training framework. Times are CPU seconds, without imports and without reading the file, so that
@@ -12,21 +13,28 @@ less what imports take.
 
 import argparse
 import json
+import os
+import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from datetime import date
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 NETWORKS = {"resnet50": 224, "densenet121": 224, "swin_t": 224, "swin_v2_t": 256}
 EXPORTERS = ("torchscript", "dynamo")
+VERSIONS = ("onnxsal", "onnx", "onnx-ir", "onnxruntime", "torch", "torchvision")
 COLUMNS = ("model", "nodes", "with gradient", "build s", "peak MB", "session s", "peak MB")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", type=Path)
+    parser.add_argument("--write", action="store_true", help="Keep the table beside this file.")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--export", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -36,16 +44,35 @@ def main() -> None:
         export(*args.export)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            report(args.models or export_all(Path(folder)))
+            table = report(args.models or export_all(Path(folder)))
+        print(table)
+        if args.write:
+            Path(__file__).with_suffix(".md").write_text(f"{machine()}\n\n```\n{table}\n```\n", encoding="utf-8")
 
 
-def report(models: list[Path]) -> None:
-    """Print a row per model, each measured in a process of its own."""
+def report(models: list[Path]) -> str:
+    """Return a table with a row per model, each measured in a process of its own."""
     rows = [COLUMNS, *(tuple(again("--measure", str(path))) for path in models)]
     widths = [max(len(str(row[i])) for row in rows) for i in range(len(COLUMNS))]
-    for row in rows:
-        first, *rest = (str(cell) for cell in row)
-        print(first.ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(rest, widths[1:], strict=True)), sep="  ")
+    return "\n".join(aligned([str(cell) for cell in row], widths) for row in rows)
+
+
+def aligned(cells: list[str], widths: list[int]) -> str:
+    first, *rest = cells
+    return "  ".join([first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(rest, widths[1:], strict=True))])
+
+
+def machine() -> str:
+    """Say what the table was measured on, and how."""
+    versions = ", ".join(f"{name} {version(name)}" for name in VERSIONS if is_installed(name))
+    return (
+        f"What `python benchmarks/building.py` says on {os.cpu_count()} cores of {platform.machine()}, Python "
+        f"{platform.python_version()}, {versions}; {date.today()}. Its docstring says what is measured."
+    )
+
+
+def is_installed(name: str) -> bool:
+    return find_spec(name.replace("-", "_")) is not None
 
 
 def again(*arguments: str) -> list[object]:

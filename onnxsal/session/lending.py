@@ -1,6 +1,7 @@
 """Open sessions on graphs whose weights are lent to them: read where they lie, not copied."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +12,7 @@ Weights = Mapping[str, tuple[npt.NDArray[np.generic], int]]
 """Arrays and their ONNX types, by name of initializer. They have to live as long as the session."""
 
 WORTH_LENDING = 1 << 20  # bytes
+FATAL = 4
 
 
 def open_lending(
@@ -18,21 +20,24 @@ def open_lending(
 ) -> Any:
     """Open a session of ONNX Runtime.
 
-    Its optimiser does not see what weights are lent: where it wants to know, as it does of convolutions, opening
-    fails. So small weights are given away, and all of them if it fails nonetheless; what is given is copied.
+    Its optimiser does not see what weights are lent, and opening fails where it wants to know, as for computing
+    what is constant ahead. So small weights are given away, which is to copy them; if it fails nonetheless nothing
+    is computed ahead; and if it fails still, all weights are given.
     """
     values = {n: runtime.OrtValue.ortvalue_from_numpy_with_onnx_type(a, kind) for n, (a, kind) in weights.items()}
-    large = {name for name, (array, _) in weights.items() if array.nbytes >= WORTH_LENDING}
+    lent = {name for name, (array, _) in weights.items() if array.nbytes >= WORTH_LENDING}
 
-    def opened(lent: Collection[str]) -> Any:
+    def opened(lent: set[str], disabled: list[str], severity: int | None = None) -> Any:
         options = make_options()
+        if severity is not None:
+            options.log_severity_level = severity
         for name in lent:
             options.add_initializer(name, values[name])
         given = [name for name in values if name not in lent]
         options.add_external_initializers(given, [values[name] for name in given])
-        return runtime.InferenceSession(graph, options, providers=list(providers))
+        return runtime.InferenceSession(graph, options, providers=list(providers), disabled_optimizers=disabled)
 
-    try:
-        return opened(large)
-    except Exception:  # ONNX Runtime's errors share no base class of their own
-        return opened(())
+    for disabled in ([], ["ConstantFolding"]):
+        with suppress(Exception):  # ONNX Runtime's errors share no base class of their own
+            return opened(lent, disabled, FATAL)
+    return opened(set(), [])

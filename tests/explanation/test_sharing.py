@@ -89,7 +89,7 @@ def test_kept_graphs_hold_no_weights_and_find_them_where_the_model_is_now(head, 
     assert kept.stat().st_ino == before
 
 
-def test_weights_that_the_optimiser_has_to_see_are_given_rather_than_lent(tmp_path, cache, rng, monkeypatch):
+def test_a_weight_that_the_optimiser_would_compute_with_is_lent_all_the_same(tmp_path, cache, rng, monkeypatch):
     path = save(tmp_path, *parts(rng), classes=2000)
     x = rng.standard_normal((1, 3, 16, 16)).astype(np.float32)
     wanted = explain(path, x)

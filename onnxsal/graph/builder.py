@@ -16,9 +16,10 @@ import onnx.shape_inference
 import onnx_ir as ir
 
 from onnxsal.errors import UnsupportedModel
+from onnxsal.graph.contents import quotient
 from onnxsal.graph.flow import subgraphs
 from onnxsal.graph.pads import pad_all_axes
-from onnxsal.graph.types import annotate, constant, dims, static_shape, type_proto
+from onnxsal.graph.types import Dim, annotate, constant, dims, static_shape, type_proto
 
 T = TypeVar("T")
 
@@ -205,6 +206,24 @@ class Op:
         found: Op = self._memo[key]
         return found
 
+    def Reshape(self, data: ir.Value, shape: Any, allowzero: int | None = None) -> ir.Value:
+        """Emit Reshape, with the number in the place of -1 where that is known.
+
+        Beside a size that turns out to be zero, as that of a batch may, -1 could be anything, so runtimes refuse it.
+        """
+        told = constant(shape) if isinstance(shape, ir.Value) else np.asarray(shape)
+        before = dims(data)
+        if told is None or before is None or -1 not in told:
+            made: ir.Value = self.emit("Reshape", data, shape, allowzero=allowzero)
+            return made
+        sizes = [before[i] if d == 0 and not allowzero else int(d) for i, d in enumerate(told)]
+        rest = _rest(before, [d for d in sizes if d != -1])
+        target = np.where(told == -1, rest, told) if isinstance(rest, int) else shape
+        made = self.emit("Reshape", data, target, allowzero=allowzero)
+        # ONNX's inference does not count in names.
+        made.shape = ir.Shape([rest if d == -1 else d for d in sizes])
+        return made
+
     # ----- Constants -----
 
     def const(self, value: Any, dtype: ir.DataType | None = None) -> ir.Value:
@@ -267,7 +286,10 @@ class Op:
         else:
             target = self.Shape(other)
         # allowzero: a dimension of zero means zero, not "as before".
-        return self.Reshape(value, target, allowzero=1 if shape is None or 0 in shape else None)
+        made = self.Reshape(value, target, allowzero=None if target.const_value is not None else 1)
+        if shape is not None:
+            made.shape = other.shape
+        return made
 
     def cast(self, value: ir.Value, dtype: ir.DataType | None) -> ir.Value:
         """Return `value` as `dtype`; itself if it is that already."""
@@ -314,6 +336,13 @@ def _schema(op_type: str, opset: int) -> onnx.defs.OpSchema:
 def _formal(schema: onnx.defs.OpSchema, index: int) -> Any:
     """Return the schema's parameter for input `index`; the last is repeated where it is variadic."""
     return schema.inputs[min(index, len(schema.inputs) - 1)]
+
+
+def _rest(sizes: Sequence[Dim], by: Sequence[Dim]) -> Dim:
+    """Divide one product of sizes by another, in which zeros cancel each other, too."""
+    above, below = ([d if d != 0 else "zero" for d in side] for side in (sizes, by))
+    found = quotient(above, below)
+    return 0 if isinstance(found, str) and found.endswith("zero") else found
 
 
 def _attribute(schema: onnx.defs.OpSchema, name: str, value: Any) -> ir.Attr:

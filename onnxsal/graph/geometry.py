@@ -18,7 +18,8 @@ WINDOWED = POOLS | {"Conv", "ConvTranspose"}
 def spell_out_geometry(graph: ir.Graph) -> bool:
     """Give every Conv, ConvTranspose and pooling of the graph its attributes in full.
 
-    `auto_pad`, or `output_shape`, stays where the padding depends on a size that only the run knows.
+    `auto_pad`, or `output_shape`, stays where the padding depends on a size that only the run knows, and
+    `auto_pad` where it makes a pooling leave entries out.
     `kernel_shape` stays away where the kernel is computed and its size is not known. `ceil_mode` stays
     where a window reaches beyond padding that is averaged in.
 
@@ -172,9 +173,10 @@ def _spell_out_pads(node: ir.Node, reach: list[int] | None, strides: Sequence[in
     if reach is None or (size is None and any(s != 1 for s in strides)):
         return
     # At stride 1 the padding is the same for every size.
-    total = [
-        max((-(-d // s) - 1) * s + r - d, 0) for d, r, s in zip(size or [1] * len(reach), reach, strides, strict=True)
-    ]
+    total = [(-(-d // s) - 1) * s + r - d for d, r, s in zip(size or [1] * len(reach), reach, strides, strict=True)]
+    if node.op_type in POOLS and min(total) < 0:
+        return  # below its stride a pooling's kernel skips entries at the begin, which no padding says
+    total = [max(t, 0) for t in total]
     _set_pads(node, split_padding(total, auto_pad), len(strides))
 
 

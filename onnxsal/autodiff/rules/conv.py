@@ -205,6 +205,6 @@ def _channels_first(op, X, group, n):
     if group == 1:
         return op.Transpose(X, perm=[1, 0, *range(2, n + 2)])
     size = spatial_shape(op, X)
-    X = op.Reshape(X, concat(op, op.dim(X, 0), op.const([group, -1]), size))
+    X = op.Reshape(X, concat(op, op.const([0, group, -1]), size))
     X = op.Transpose(X, perm=[2, 1, 0, *range(3, n + 3)])
-    return op.Reshape(X, concat(op, op.Shape(X, start=0, end=1), op.const([-1]), size))
+    return op.Reshape(X, concat(op, op.const([0, -1]), size))

@@ -4,6 +4,7 @@ Each is linear, and its vjp is the move back. None needs to know a size before t
 """
 
 from onnxsal.autodiff.registry import vjp
+from onnxsal.autodiff.rules import windows
 from onnxsal.graph.builder import rank
 from onnxsal.graph.types import dims
 
@@ -39,7 +40,8 @@ def depth_to_space(op, node, g):
     if node.attrs["mode"] == "DCR":
         return depth
     # SpaceToDepth puts the place within the block first, CRD the channel.
-    parts = op.Reshape(depth, op.Concat([0, size * size], op.dim(g, 1), [-1], axis=0))
+    channels = op.dim(g, 1)
+    parts = op.Reshape(depth, windows.concat(op, op.const([0, size * size]), channels, op.const([-1])))
     return op.reshape_like(op.Transpose(parts, perm=[0, 2, 1, 3]), node.input)
 
 
@@ -80,7 +82,7 @@ def tile(op, node, g):
     if n == 0:
         return g
     pairs = op.Concat(op.Unsqueeze(node.repeats, [1]), op.Unsqueeze(op.shape(node.input), [1]), axis=1)
-    return op.ReduceSum(op.Reshape(g, op.Reshape(pairs, [-1])), list(range(0, 2 * n, 2)), keepdims=0)
+    return op.ReduceSum(op.Reshape(g, op.Reshape(pairs, [-1]), allowzero=1), list(range(0, 2 * n, 2)), keepdims=0)
 
 
 # ----- Joined and parted -----

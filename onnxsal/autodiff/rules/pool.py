@@ -11,8 +11,8 @@ import numpy as np
 from onnxsal.autodiff.registry import vjp
 from onnxsal.autodiff.rules.windows import (
     concat,
-    cut_spatially,
     dilations,
+    fit_spatially,
     pad_spatially,
     padding,
     reach,
@@ -137,7 +137,7 @@ def _spread_by_convolution(op, node, g, weight):
         output_padding=[max(e, 0) for e in extra],
     )
     if not known:
-        made = cut_spatially(op, made, padding(op, node)[0], spatial_shape(op, node.X))
+        made = fit_spatially(op, node, made, padding(op, node)[0], spatial_shape(op, node.X))
     return op.reshape_like(made, node.X)
 
 

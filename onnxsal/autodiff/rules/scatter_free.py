@@ -12,8 +12,8 @@ from onnxsal.autodiff.rules import indexing, slices
 from onnxsal.autodiff.rules.resize import contract
 from onnxsal.autodiff.rules.windows import (
     concat,
-    cut_spatially,
     dilations,
+    fit_spatially,
     pad_spatially,
     padding,
     spatial,
@@ -111,4 +111,4 @@ def max_pool(op, node, g):
         g = op.Sub(g, share)
         laid = slices.lay(op, share, X, axes, op.const(first), strides)
         total = laid if total is None else op.Add(total, laid)
-    return cut_spatially(op, total, begin, spatial_shape(op, node.X))
+    return fit_spatially(op, node, total, begin, spatial_shape(op, node.X))

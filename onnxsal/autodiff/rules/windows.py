@@ -45,7 +45,8 @@ def unread(X, Y, reach, strides, pads):
 def padding(op, node):
     """Return the padding before and behind X, int64 (n,) each: constants unless SAME meets sizes known at run time.
 
-    SAME pads for as many windows as X has strides.
+    SAME pads for as many windows as X has strides. Below zero, which it is for poolings whose kernel is below
+    their stride, it says how many entries are left out.
     """
     n = len(node.attrs["strides"])
     if "pads" in node.attrs:
@@ -55,10 +56,12 @@ def padding(op, node):
     count = op.Div(op.Add(X, [stride - 1 for stride in strides]), strides)
     # ONNX Runtime pads poolings for their kernel undilated.
     within = window_reach(op, node) if node.op_type == "Conv" else op.const(node.attrs["kernel_shape"])
-    total = op.Max(op.Sub(op.Add(op.Mul(op.Sub(count, [1]), strides), within), X), [0])
-    half = op.Div(total, [2])
-    rest = op.Sub(total, half)
-    return (half, rest) if node.attrs["auto_pad"] == "SAME_UPPER" else (rest, half)
+    total = op.Sub(op.Add(op.Mul(op.Sub(count, [1]), strides), within), X)
+    if node.op_type == "Conv":
+        total = op.Max(total, [0])
+    upper = node.attrs["auto_pad"] == "SAME_UPPER"
+    begin = op.Div(total if upper else op.Add(total, [1]), [2])
+    return begin, op.Sub(total, begin)
 
 
 def window_reach(op, node):
@@ -80,6 +83,13 @@ def cut_spatially(op, X, begin, size):
     """Cut `size` entries, from `begin` on, out of the spatial axes of X; int64 (n,) each."""
     (n,) = dims(begin)
     return op.Slice(X, begin, op.Add(begin, size), list(range(2, n + 2)))
+
+
+def fit_spatially(op, node, X, begin, size):
+    """As `cut_spatially`, for what `node` pads: SAME may let `begin` lie before X, and the end behind it, as zeros."""
+    if "pads" in node.attrs:
+        return cut_spatially(op, X, begin, size)
+    return pad_spatially(op, X, op.Neg(begin), op.Sub(op.Add(begin, size), spatial_shape(op, X)))
 
 
 def repeat(op, X, times):

@@ -219,6 +219,11 @@ class Op:
         sizes = [before[i] if d == 0 and not allowzero else int(d) for i, d in enumerate(told)]
         rest = _rest(before, [d for d in sizes if d != -1])
         target = np.where(told == -1, rest, told) if isinstance(rest, int) else shape
+        if rest is None and None in sizes:
+            # ONNX's inference takes a zero that copies a size without a name for a size of zero.
+            target = self.Concat(
+                *(self.dim(data, i) if d == 0 else self.const([d]) for i, d in enumerate(told)), axis=0
+            )
         made = self.emit("Reshape", data, target, allowzero=allowzero)
         # ONNX's inference does not count in names.
         made.shape = ir.Shape([rest if d == -1 else d for d in sizes])

@@ -7,6 +7,7 @@ partial derivatives. What is real gets the real part.
 import onnx_ir as ir
 
 from onnxsal.autodiff.registry import vjp
+from onnxsal.autodiff.rules.tracing import scatter
 from onnxsal.graph.types import constant, dims
 
 
@@ -93,7 +94,7 @@ def stft_signal(op, node, g):
     frames = op.Transpose(_like(op, frames, node.signal), perm=[1, 2, 0, 3])
     zeros = op.zeros_like(op.Transpose(node.signal, perm=[1, 0, 2]))
     places = op.Unsqueeze(_places(op, node, g), [2])
-    return op.Transpose(op.ScatterND(zeros, places, frames, reduction="add"), perm=[1, 0, 2])
+    return op.Transpose(scatter(op, op.ScatterND, zeros, places, frames, reduction="add"), perm=[1, 0, 2])
 
 
 @vjp("STFT", wrt="window")

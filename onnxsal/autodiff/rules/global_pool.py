@@ -7,7 +7,7 @@ import numpy as np
 from onnxsal.autodiff.registry import vjp
 from onnxsal.autodiff.rules.blocked import enter_blocks
 from onnxsal.autodiff.rules.pool import lp_scale, lp_slope
-from onnxsal.autodiff.rules.windows import concat, spatial, spatial_shape
+from onnxsal.autodiff.rules.windows import concat, counting_type, spatial, spatial_shape
 
 
 @vjp("GlobalAveragePool", wrt="X")
@@ -26,8 +26,8 @@ def _shares(op, X, g):
     sizes = spatial(X)
     if sizes is not None:
         return op.const(np.full((1, 1, *sizes), 1 / math.prod(sizes)), g.dtype)
-    share = op.Reciprocal(op.cast(op.ReduceProd(op.Shape(X, start=2), keepdims=0), g.dtype))
-    return op.Expand(share, concat(op, op.const([1, 1]), spatial_shape(op, X)))
+    count = op.cast(op.ReduceProd(op.Shape(X, start=2), keepdims=0), counting_type(g))
+    return op.Expand(op.cast(op.Reciprocal(count), g.dtype), concat(op, op.const([1, 1]), spatial_shape(op, X)))
 
 
 @vjp("GlobalMaxPool", wrt="X")

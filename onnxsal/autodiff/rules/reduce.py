@@ -8,6 +8,7 @@ import math
 
 from onnxsal.autodiff.registry import vjp
 from onnxsal.autodiff.rules.global_pool import spread_mean
+from onnxsal.autodiff.rules.windows import counting_type
 from onnxsal.graph.builder import rank
 from onnxsal.graph.types import dims
 
@@ -55,9 +56,9 @@ def reduce_mean(op, node, g):
         return spread_mean(op, node.data, kept(op, node, g))  # newer exporters' GlobalAveragePool
     count = _static_count(node)
     if count is not None:
-        return spread(op, node, g if count == 1 else op.Div(g, float(count)))
-    n, groups = (op.cast(op.Size(v), g.dtype) for v in (node.data, node.reduced))
-    return spread(op, node, op.Mul(g, op.Div(groups, n)))
+        return spread(op, node, g if count == 1 else op.Mul(g, 1 / count))
+    n, groups = (op.cast(op.Size(v), counting_type(g)) for v in (node.data, node.reduced))
+    return spread(op, node, op.Mul(g, op.cast(op.Div(groups, n), g.dtype)))
 
 
 def _static_count(node):

@@ -1,8 +1,9 @@
 """Where the windows of a convolution or pooling lie on its input."""
 
 import numpy as np
+import onnx_ir as ir
 
-from onnxsal.graph.types import constant, dims
+from onnxsal.graph.types import HALVES, constant, dims
 
 
 def spatial(value):
@@ -62,6 +63,11 @@ def padding(op, node):
     upper = node.attrs["auto_pad"] == "SAME_UPPER"
     begin = op.Div(total if upper else op.Add(total, [1]), [2])
     return begin, op.Sub(total, begin)
+
+
+def counting_type(g):
+    """Return the type to count elements in for g: float16 ends at 65504, which a map of 256 x 256 has more of."""
+    return ir.DataType.FLOAT if g.dtype in HALVES else g.dtype
 
 
 def window_reach(op, node):

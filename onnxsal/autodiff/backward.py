@@ -19,7 +19,7 @@ from onnxsal.autodiff.path import Missing, Path, active_inputs, active_reads, fi
 from onnxsal.autodiff.primal import Primal
 from onnxsal.autodiff.registry import SCATTER_FREE, STANDARD, ZERO, Cotangents, Rule, RuleBook
 from onnxsal.errors import MissingRule, UnsupportedModel
-from onnxsal.graph.builder import Op
+from onnxsal.graph.builder import Op, rank
 from onnxsal.graph.lists import add_lists
 from onnxsal.graph.types import is_sequence
 
@@ -100,6 +100,7 @@ class _Walk:
             if whole is not None:
                 self._visit_whole(whole, node, cotangents)
                 return
+            _check_ranks(node)
             window = self._window(node, cotangents)
             if window is not None:
                 cut = partial(window.cut, self.op)
@@ -187,6 +188,18 @@ class _Walk:
         found = self.primal.gradient_type(value, keep_half=self.keep_half)
         assert found is not None
         return found
+
+
+# Their rules count axes, and attributes are spelled out by the number of axes: known sizes may be missing, that not.
+_RANKED = frozenset({"Conv", "ConvTranspose", "DeformConv", "LRN", "LSTM", "GRU", "RNN", "Concat", "Pad"})
+
+
+def _check_ranks(node: ir.Node) -> None:
+    """Refuse a node whose inputs have a number of axes that only the run knows, where the rules cannot do without."""
+    if node.op_type in _RANKED:
+        for value in node.inputs[:2]:
+            if value is not None:
+                rank(value)
 
 
 def _describe(missing: Sequence[Missing], wrt: Sequence[ir.Value], seeds: Mapping[ir.Value, ir.Value]) -> str:

@@ -9,6 +9,7 @@ from support.derivatives import Case, random_feeds
 from support.selection import some_of_each_operator
 
 from onnxsal.autodiff import vjp
+from onnxsal.errors import UnsupportedModel
 
 LEVELS = (ort.GraphOptimizationLevel.ORT_ENABLE_BASIC, ort.GraphOptimizationLevel.ORT_ENABLE_ALL)
 
@@ -55,6 +56,39 @@ def test_gradient_needs_no_size(case, rng):
         for found, array in zip(gradients(without_sizes(known), wrt, feeds, level), expected, strict=True):
             assert found.shape == array.shape
             np.testing.assert_allclose(found, array, rtol=0, atol=2e-5 * (np.abs(array).max(initial=0) + 1e-3))
+
+
+RANKLESS = {
+    "{ a = Relu(x)  b = Sigmoid(a)  c = Mul(b, x)  d = Max(c, a)  y = Clip(d, , hi) }": None,
+    "{ a = Identity(x)  b = LeakyRelu(a)  y = Softmax<axis=1>(b) }": None,
+    "{ a = Abs(x)  b = MaxPool<kernel_shape=[2,2]>(a)  y = AveragePool<kernel_shape=[2,2], strides=[2,2]>(b) }": None,
+    "{ a = Relu(x)  y = Conv(a, w) }": "a",
+    "{ a = Relu(x)  y = LRN<size=3>(a) }": "a",
+    "{ a = Relu(x)  y = Concat<axis=1>(a, a) }": "a",
+    "{ a = Relu(x)  y = Gather<axis=1>(a, p) }": "a",
+}
+
+
+@pytest.mark.parametrize("body", RANKLESS)
+def test_number_of_axes_is_not_needed_or_asked_for_in_one_line(body, rng):
+    text = (
+        f"(float[2,3,5,5] x) => (float[a,b,c,d] y) <float hi = {{0.5}}, int64[1] p = {{0}}, "
+        f"float[1,3,2,2] w = {{1,2,1,0,1,1,1,1,2,0,1,1}}> {body}"
+    )
+    known = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 21]> agraph {text}')
+    unknown = onnx.ModelProto.FromString(known.SerializeToString())
+    unknown.graph.input[0].type.tensor_type.ClearField("shape")
+    unknown.graph.output[0].type.tensor_type.ClearField("shape")
+    if RANKLESS[body]:
+        with pytest.raises(
+            UnsupportedModel, match=f"the number of axes of '{RANKLESS[body]}' is not known before the run"
+        ):
+            vjp(unknown, of="y", wrt="x")
+        return
+    feeds = {"x": rng.standard_normal((2, 3, 5, 5))}
+    feeds["cotangent_y"] = rng.standard_normal(run(known, feeds, ["y"])[0].shape)
+    (found,) = run(ir.to_proto(vjp(unknown, of="y", wrt="x")), feeds, ["grad_x"])
+    np.testing.assert_allclose(found, gradients(known, ("x",), feeds)[0], rtol=1e-5, atol=1e-6)
 
 
 # ----- None at all -----

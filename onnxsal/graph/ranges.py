@@ -10,7 +10,10 @@ from onnxsal.graph.types import constant
 
 Interval = tuple[float, float]
 
+Look = Callable[[ir.Value | None], Interval]
+
 ANYWHERE: Interval = (-inf, inf)
+DEEPEST = 8  # operators; between two quantisations there are fewer
 
 _LIMITS: dict[ir.DataType, Interval] = {
     ir.DataType.UINT8: (0, 2**8 - 1),
@@ -39,20 +42,24 @@ def limits(dtype: ir.DataType) -> Interval:
     return _LIMITS[dtype]
 
 
-def bounds(value: ir.Value | None) -> Interval:
-    """Return an interval that holds every entry of a value."""
+def bounds(value: ir.Value | None, depth: int = DEEPEST) -> Interval:
+    """Return an interval that holds every entry of a value, looking back over at most `depth` operators."""
     node = None if value is None else value.producer()
     if node is None:
         array = constant(value)
         return ANYWHERE if array is None or array.size == 0 else (float(array.min()), float(array.max()))
-    if node.domain not in ("", "ai.onnx"):
+    if node.domain not in ("", "ai.onnx") or depth == 0:
         return ANYWHERE
-    if node.op_type in _KEEPING:
-        return bounds(node.inputs[0])
     if node.op_type in _UNIT:
         return 0.0, 1.0
-    found = _RULES.get(node.op_type)
-    return ANYWHERE if found is None else found(node)
+    if node.op_type == "DequantizeLinear":
+        return _dequantised(node)
+    found = _keep if node.op_type in _KEEPING else _RULES.get(node.op_type)
+    return ANYWHERE if found is None else found(node, lambda v: bounds(v, depth - 1))
+
+
+def _keep(node: ir.Node, look: Look) -> Interval:
+    return look(node.inputs[0])
 
 
 def _dequantised(node: ir.Node) -> Interval:
@@ -65,19 +72,19 @@ def _dequantised(node: ir.Node) -> Interval:
     return (low - at) * step, (high - at) * step
 
 
-def _average_pool(node: ir.Node) -> Interval:
+def _average_pool(node: ir.Node, look: Look) -> Interval:
     """Padding, where it counts, is zeros."""
-    low, high = bounds(node.inputs[0])
+    low, high = look(node.inputs[0])
     return (min(low, 0.0), max(high, 0.0)) if node.attributes.get_int("count_include_pad", 0) else (low, high)
 
 
-def _relu(node: ir.Node) -> Interval:
-    low, high = bounds(node.inputs[0])
+def _relu(node: ir.Node, look: Look) -> Interval:
+    low, high = look(node.inputs[0])
     return max(low, 0.0), max(high, 0.0)
 
 
-def _clip(node: ir.Node) -> Interval:
-    low, high = bounds(node.inputs[0])
+def _clip(node: ir.Node, look: Look) -> Interval:
+    low, high = look(node.inputs[0])
     least, most = (constant(v) for v in [*node.inputs[1:], None, None][:2])
     if least is not None:
         low, high = max(low, float(least)), max(high, float(least))
@@ -86,29 +93,28 @@ def _clip(node: ir.Node) -> Interval:
     return low, high
 
 
-def _resize(node: ir.Node) -> Interval:
+def _resize(node: ir.Node, look: Look) -> Interval:
     """A cubic overshoots."""
-    return ANYWHERE if node.attributes.get_string("mode", "nearest") == "cubic" else bounds(node.inputs[0])
+    return ANYWHERE if node.attributes.get_string("mode", "nearest") == "cubic" else look(node.inputs[0])
 
 
-def _concat(node: ir.Node) -> Interval:
-    lows, highs = zip(*(bounds(v) for v in node.inputs), strict=True)
+def _concat(node: ir.Node, look: Look) -> Interval:
+    lows, highs = zip(*(look(v) for v in node.inputs), strict=True)
     return min(lows), max(highs)
 
 
-def _add(node: ir.Node) -> Interval:
-    (a, b), (c, d) = (bounds(v) for v in node.inputs)
+def _add(node: ir.Node, look: Look) -> Interval:
+    (a, b), (c, d) = (look(v) for v in node.inputs)
     return a + c, b + d
 
 
-def _mul(node: ir.Node) -> Interval:
-    left, right = (bounds(v) for v in node.inputs)
+def _mul(node: ir.Node, look: Look) -> Interval:
+    left, right = (look(v) for v in node.inputs)
     corners = [a * b for a in left for b in right]
     return ANYWHERE if any(isnan(c) for c in corners) else (min(corners), max(corners))
 
 
-_RULES: dict[str, Callable[[ir.Node], Interval]] = {
-    "DequantizeLinear": _dequantised,
+_RULES: dict[str, Callable[[ir.Node, Look], Interval]] = {
     "AveragePool": _average_pool,
     "Relu": _relu,
     "Clip": _clip,

@@ -226,6 +226,22 @@ def test_blocks_of_weights_have_scales_of_their_own(rng):
     agree(model, rng.standard_normal((3, 4)).astype(np.float32), rng)
 
 
+@pytest.mark.parametrize("keep_half", [False, True], ids=["in float32", "in float16"])
+def test_scales_may_be_of_half_precision(keep_half, rng):
+    nodes = "q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) y = Mul(d, d)"
+    model = onnx.parser.parse_model(
+        f"{HEADER} (float16[2,4] x) => (float16[2,4] y) <float16 s, uint8 z = {{120}}> {{ {nodes} }}"
+    )
+    del model.graph.value_info[:]
+    model.graph.initializer.append(numpy_helper.from_array(np.float16(0.0625), "s"))
+    x = rng.standard_normal((2, 4)).astype(np.float16)
+    graph = ir.to_proto(vjp(model, of="y", wrt="x", keep_half=keep_half))
+    dtype = np.float16 if keep_half else np.float32
+    (found,) = session(graph).run(["grad_x"], {"x": x, "cotangent_y": np.ones((2, 4), dtype)})
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, 2 * np.rint(x.astype(np.float64) / 0.0625) * 0.0625, rtol=2e-3)
+
+
 # ----- What is promised beside -----
 
 

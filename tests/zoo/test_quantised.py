@@ -1,4 +1,7 @@
-"""Quantised models as they are deployed: their own scores bit by bit, and the maps of their float counterparts."""
+"""Quantised models as they are deployed: their own scores bit by bit, and the maps of their float counterparts.
+
+`PYTHONPATH=.:tests python tests/zoo/test_quantised.py` prints how far the maps agree.
+"""
 
 from functools import cache
 

@@ -9,30 +9,33 @@ import onnx_ir as ir
 from onnxsal.autodiff.bodies import Body, Inside
 from onnxsal.autodiff.node import formal_name
 from onnxsal.autodiff.primal import Primal
-from onnxsal.autodiff.registry import ZERO, Rule, RuleBook
+from onnxsal.autodiff.registry import ZERO, Rule, RuleBook, Undefined
 from onnxsal.graph.builder import Op
 from onnxsal.graph.flow import captured, read_values
 
 
 @dataclass(frozen=True)
 class Missing:
-    """A rule that is wanted and absent.
+    """A rule that is wanted and absent, or stands for what has no gradient.
 
     Attributes:
         node: The node.
         formal: The input that carries the gradient.
         name: What users call the node.
+        why: Why there is no gradient, if that is declared.
         within: The nodes and their attributes whose bodies hold the node, innermost first; empty in the main graph.
     """
 
     node: ir.Node
     formal: str
     name: str
+    why: str = ""
     within: tuple[tuple[ir.Node, str], ...] = ()
 
     def __str__(self) -> str:
         node = self.node
         name = f"{node.domain or 'ai.onnx'}::{node.op_type}, input {self.formal!r}, node {self.name!r}"
+        name += f" ({self.why})" if self.why else ""
         return " in ".join([name, *(f"the {body} of {outer.op_type} {_name(outer)!r}" for outer, body in self.within)])
 
     @property
@@ -122,7 +125,11 @@ class _Search:
         if all(rule is ZERO for _, rule in wanted):
             return
         path.nodes.append(node)
-        path.missing += [self._missing(op, node, formal) for formal, rule in wanted if rule is None]
+        path.missing += [
+            self._missing(op, node, formal, rule.why if isinstance(rule, Undefined) else "")
+            for formal, rule in wanted
+            if rule is None or isinstance(rule, Undefined)
+        ]
         path.active.update(op.once(Primal).carried(node))
 
     def _rule(self, op: Op, node: ir.Node, formal: str, active: Set[ir.Value]) -> Rule | None:
@@ -132,8 +139,8 @@ class _Search:
         integers = any(not op.once(Primal).differentiates(node, v) for v in given)
         return None if integers and rule is not ZERO else rule
 
-    def _missing(self, op: Op, node: ir.Node, formal: str) -> Missing:
-        return Missing(node, formal, op.once(Primal).name(node), self.within)
+    def _missing(self, op: Op, node: ir.Node, formal: str, why: str = "") -> Missing:
+        return Missing(node, formal, op.once(Primal).name(node), why, self.within)
 
     def _pass_whole(self, op: Op, node: ir.Node, path: Path, needed: Set[ir.Value]) -> None:
         whole, carries = self.rules.whole(node.domain, node.op_type), op.once(Primal).carries

@@ -1,10 +1,11 @@
 """Rule books: which rule emits the cotangent of which operator input.
 
-An entry is in one of three states: a rule; declared zero; absent. Absent is an error when a gradient
-has to pass, so silence never means zero.
+An entry is in one of four states: a rule; declared zero; declared undefined; absent. The last two are
+errors when a gradient has to pass, so silence never means zero.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import onnx
@@ -25,6 +26,21 @@ def _zero(op: "Op", node: "NodeView", g: ir.Value) -> None:
 
 
 ZERO: Rule = _zero
+
+
+@dataclass(frozen=True)
+class Undefined:
+    """What stands in place of a rule where there is no gradient to give.
+
+    Attributes:
+        why: Said in the error, if a gradient has to pass.
+    """
+
+    why: str
+
+    def __call__(self, op: "Op", node: "NodeView", g: ir.Value) -> None:
+        """Fail: the walk looks first, and raises."""
+        raise AssertionError(self.why)
 
 
 class RuleBook:
@@ -82,8 +98,13 @@ class RuleBook:
         for formal in wrt or [p.name for p in onnx.defs.get_schema(op_type, domain).inputs]:
             self.rule(op_type, wrt=formal, domain=domain)(ZERO)
 
+    def undefined(self, op_type: str, *wrt: str, why: str, domain: str = "") -> None:
+        """Declare that some of an operator's inputs have no gradient, which is not to say a zero one."""
+        for formal in wrt:
+            self.rule(op_type, wrt=formal, domain=domain)(Undefined(why))
+
     def lookup(self, domain: str, op_type: str, formal: str) -> Rule | None:
-        """Return the rule for an operator's input, `ZERO`, or None where nothing is known."""
+        """Return the rule for an operator's input, `ZERO`, an `Undefined`, or None where nothing is known."""
         domain = "" if domain == "ai.onnx" else domain
         rule = self._rules.get((domain, op_type, formal))
         if rule is None and self._under is not None:
@@ -134,6 +155,7 @@ SCATTER_FREE = STANDARD.overlay("grad")
 
 vjp = STANDARD.rule
 declare_zero = STANDARD.zero
+declare_undefined = STANDARD.undefined
 
 
 def _check_formal(op_type: str, wrt: str, domain: str) -> None:

@@ -167,7 +167,8 @@ def _same_meaning(node: ir.Node, version: int, other: int) -> bool:
     """Tell whether `node` is written alike in both opsets.
 
     From opset 22 on the versions of the old operators differ in the types they admit only, so going
-    down it is enough that operator, attributes and types exist there.
+    down it is enough that operator, attributes and types exist there. Only Mod without fmod admits floats
+    from 28 on, by its text, not by its types.
     """
     try:
         here, there = (onnx.defs.get_schema(node.op_type, v, "") for v in (version, other))
@@ -175,13 +176,17 @@ def _same_meaning(node: ir.Node, version: int, other: int) -> bool:
         return False
     if here.since_version == there.since_version:
         return True
-    if min(version, other) < OPSET:
+    if min(version, other) < OPSET or (node.op_type == "Mod" and not _is_fmod(node)):
         return False
     allowed = {c.type_param_str: c.allowed_type_strs for c in there.type_constraints}
     typed = [(v, there.inputs[min(i, len(there.inputs) - 1)]) for i, v in enumerate(node.inputs) if v is not None]
     return all(a in there.attributes for a in node.attributes) and all(
         v.type is None or p.type_str not in allowed or str(_spelled(v.type)) in allowed[p.type_str] for v, p in typed
     )
+
+
+def _is_fmod(node: ir.Node) -> bool:
+    return node.attributes.get_int("fmod", 0) == 1
 
 
 def _spelled(kind: ir.TypeProtocol) -> str:

@@ -7,6 +7,7 @@ import pytest
 from support.derivatives import Case, directional_derivatives, exercised_rules
 
 from onnxsal.autodiff import STANDARD
+from onnxsal.autodiff.registry import Undefined
 
 FAMILIES = sorted(p.stem for p in (Path(__file__).parent / "cases").glob("*.py"))
 CASES: list[Case] = [case for family in FAMILIES for case in import_module(f"autodiff.cases.{family}").CASES]
@@ -21,7 +22,8 @@ def test_vjp_agrees_with_finite_differences(case, rng):
 
 def test_every_rule_has_a_case():
     exercised = set().union(*(exercised_rules(case) for case in CASES))
-    assert sorted(set(STANDARD) - exercised) == []
+    ruled = {key for key in STANDARD if not isinstance(STANDARD.lookup(*key), Undefined)}
+    assert sorted(ruled - exercised) == []
 
 
 def test_every_case_exercises_a_rule_of_its_operator():

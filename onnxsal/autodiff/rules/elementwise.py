@@ -43,7 +43,7 @@ def div_b(op, node, g):
 
 @vjp("Mod", wrt="B")
 def mod_b(op, node, g):
-    # C = A - trunc(A / B) * B. On floats only fmod is defined, so the quotient is truncated.
+    # C = A - n * B, with the quotient n truncated or, from opset 28 on and without fmod, rounded down.
     quotient = op.Round(op.Div(op.Sub(node.A, node.C), node.B))
     return op.Neg(op.Mul(g, quotient))
 

@@ -77,6 +77,18 @@ def compress(op, node, g):
     return trace(op, node.input, g, lambda x: op.Compress(x, node.condition, axis=axis), unique=True)
 
 
+@vjp("Unique", wrt="X")
+def unique(op, node, g):
+    """Give each cotangent to the first of the equal elements, or slices, that it stands for."""
+    axis = node.attrs.get("axis")
+    _, first = op.Unique(node.X, outputs=2, axis=axis, sorted=node.attrs["sorted"])
+
+    def move(x):
+        return op.Gather(op.Reshape(x, [-1]) if axis is None else x, first, axis=axis or 0)
+
+    return trace(op, node.X, g, move, unique=True)
+
+
 @vjp("OneHot", wrt="values")
 def one_hot_values(op, node, g):
     # ONNX Runtime has a kernel for int64 throughout, and few others.

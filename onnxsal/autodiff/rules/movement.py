@@ -47,7 +47,8 @@ def depth_to_space(op, node, g):
 
 @vjp("SpaceToDepth", wrt="input")
 def space_to_depth(op, node, g):
-    return op.DepthToSpace(g, blocksize=node.attrs["blocksize"], mode="DCR")
+    # Up to opset 27 there is one mode.
+    return op.DepthToSpace(g, blocksize=node.attrs["blocksize"], mode=node.attrs.get("mode", "DCR"))
 
 
 @vjp("ReverseSequence", wrt="input")

@@ -30,8 +30,25 @@ def batch_norm(op, node, g):
     scale = _per_channel(op, node, node.scale)
     if node.attrs["training_mode"]:
         axes = _other_axes(node.X)
-        return unstandardise(op, op.Mul(g, scale), *_batch_standard(op, node), axes)
+        back = unstandardise(op, op.Mul(g, scale), *_batch_standard(op, node), axes)
+        return _add_running(op, node, back, axes)
     return op.Mul(g, op.Mul(scale, _running_inv(op, node)))
+
+
+def _add_running(op, node, back, axes):
+    """Add what comes back from the running statistics, each momentum * old + (1 - momentum) * that of the batch."""
+    mean, variance = (node.g(formal) for formal in ("running_mean", "running_var"))
+    if mean is None and variance is None:
+        return back
+    fresh = 1 - node.attrs["momentum"]
+    share = op.Div(fresh, op.cast(op.Div(op.Size(node.X), op.Size(node.scale)), back.dtype))
+    if mean is not None:
+        back = op.Add(back, op.Mul(_per_channel(op, node, mean), share))
+    if variance is not None:
+        centred = op.Sub(node.X, op.ReduceMean(node.X, axes=axes))
+        slope = op.Mul(op.Mul(centred, 2.0), share)
+        back = op.Add(back, op.Mul(_per_channel(op, node, variance), slope))
+    return back
 
 
 @vjp("BatchNormalization", wrt="scale")
@@ -48,7 +65,7 @@ def batch_norm_bias(op, node, g):
 @vjp("BatchNormalization", wrt="input_mean")
 def batch_norm_mean(op, node, g):
     if node.attrs["training_mode"]:
-        return None
+        return _of_old(op, node, "running_mean")
     slope = op.Mul(_per_channel(op, node, node.scale), _running_inv(op, node))
     return op.cast(_sum_per_channel(op, op.Neg(op.Mul(g, slope))), node.input_mean.dtype)
 
@@ -56,10 +73,16 @@ def batch_norm_mean(op, node, g):
 @vjp("BatchNormalization", wrt="input_var")
 def batch_norm_var(op, node, g):
     if node.attrs["training_mode"]:
-        return None
+        return _of_old(op, node, "running_var")
     normal, inv = _batch_standard(op, node)
     slope = op.Mul(op.Mul(_per_channel(op, node, node.scale), -0.5), op.Mul(inv, inv))
     return op.cast(_sum_per_channel(op, op.Mul(op.Mul(g, normal), slope)), node.input_var.dtype)
+
+
+def _of_old(op, node, formal):
+    """Return the cotangent of a running statistic that goes in, in training."""
+    g = node.g(formal)
+    return None if g is None else op.Mul(g, node.attrs["momentum"])
 
 
 def _batch_standard(op, node):

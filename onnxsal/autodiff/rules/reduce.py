@@ -39,6 +39,9 @@ def _kept_sum(op, node, value):
 
 def spread(op, node, g):
     """Repeat a cotangent along the reduced axes, to the shape of the input."""
+    if 0 in (dims(node.data) or ()):
+        # ONNX Runtime takes an Expand from 1 to 0 for one that changes nothing, and drops it.
+        return op.zeros_like(node.data)
     return g if reduced_axes(node) == [] else op.Expand(kept(op, node, g), op.shape(node.data))
 
 
@@ -130,3 +133,23 @@ def reduce_prod(op, node, g):
 def cum_sum(op, node, g):
     exclusive, reverse = node.attrs["exclusive"], node.attrs["reverse"]
     return op.CumSum(g, node.axis, exclusive=exclusive, reverse=1 - reverse)
+
+
+@vjp("CumProd", wrt="x")
+def cum_prod(op, node, g):
+    """Return the sum of g * y from each x on, divided by x.
+
+    Beyond the first zero along the axis all y are 0, so nothing comes to what lies there. The zero itself
+    gets what the sum is with a 1 in its place.
+    """
+    exclusive, reverse = node.attrs["exclusive"], node.attrs["reverse"]
+    zero = op.Equal(node.x, 0.0)
+    zeros = op.CumSum(op.cast(zero, g.dtype), node.axis, reverse=reverse)
+    first = op.And(zero, op.Equal(zeros, 1.0))
+    without = op.CumProd(op.Where(first, 1.0, node.x), node.axis, exclusive=exclusive, reverse=reverse)
+
+    def onwards(y):
+        return op.CumSum(op.Mul(g, y), node.axis, exclusive=exclusive, reverse=1 - reverse)
+
+    others = op.Div(onwards(node.y), op.Where(zero, 1.0, node.x))
+    return op.Where(first, onwards(without), op.Where(zero, 0.0, others))

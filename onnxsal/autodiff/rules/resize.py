@@ -7,7 +7,7 @@ per axis, which ONNX Runtime computes while it loads the model wherever the size
 
 import numpy as np
 
-from onnxsal.autodiff.registry import vjp
+from onnxsal.autodiff.registry import declare_undefined, vjp
 from onnxsal.autodiff.rules.windows import concat
 from onnxsal.graph.builder import rank
 from onnxsal.graph.types import dims, same_dim
@@ -21,6 +21,11 @@ REPEATING = {("asymmetric", "floor")} | {
     for mode in ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric")
     for nearest in ("round_prefer_floor", "round_prefer_ceil")
 }
+
+
+WHY = "sizes are not differentiated: compute them from shapes"
+declare_undefined("Resize", "roi", "scales", why=WHY)
+declare_undefined("Upsample", "scales", why=WHY)  # what Resize was called up to opset 9
 
 
 @vjp("Resize", wrt="X")

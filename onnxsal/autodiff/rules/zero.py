@@ -10,6 +10,8 @@ from onnxsal.autodiff.registry import declare_zero
 for _op_type in ("Floor", "Ceil", "Round"):
     declare_zero(_op_type, "X")
 declare_zero("Sign", "input")
+# The edges of its filters are rounded to frequencies of the transform.
+declare_zero("MelWeightMatrix", "lower_edge_hertz", "upper_edge_hertz")
 declare_zero("Hardmax", "input")
 
 # From numbers to truth values and indices.

@@ -1,0 +1,49 @@
+"""Where gradients end: at what has none, what has no elements, what is masked."""
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+from numpy.testing import assert_allclose
+
+from onnxsal.autodiff import vjp
+from onnxsal.errors import MissingRule
+
+
+def model(text: str, opset: int = 21) -> onnx.ModelProto:
+    return onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : {opset}]> agraph {text}')
+
+
+def run(graph: ir.Model, **feeds) -> dict[str, np.ndarray]:
+    session = ort.InferenceSession(ir.to_proto(graph).SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [v.name for v in session.get_outputs()]
+    return dict(zip(names, session.run(names, feeds), strict=True))
+
+
+def f32(*values) -> np.ndarray:
+    return np.array(values, np.float32)
+
+
+def test_what_has_no_gradient_is_refused_with_the_reason():
+    text = """(float[1,1,4,4] x, float[4] s) => (float[1,1,h,w] y) { y = Resize<mode="linear">(x, "", s) }"""
+    with pytest.raises(MissingRule, match=r"Resize, input 'scales', node 'y' \(sizes are not differentiated: compute"):
+        vjp(model(text), of="y", wrt="s")
+    vjp(model(text), of="y", wrt="x")
+
+
+def test_a_reduction_of_nothing_has_a_gradient_of_no_elements():
+    text = "(float[2,0,4] x) => (float[2,1,4] y) <int64[1] k = {1}> { y = ReduceLogSum(x, k) }"
+    found = run(
+        vjp(model(text), of="y", wrt="x"), x=np.zeros((2, 0, 4), np.float32), cotangent_y=np.ones((2, 1, 4), np.float32)
+    )
+    assert found["grad_x"].shape == (2, 0, 4)
+
+
+def test_a_row_that_attention_masks_wholly_gets_no_gradient():
+    text = """(float[2,3] x) => (float[2,3] y) <float[2,3] m = {-inf,-inf,-inf,0,0,0}> {
+        z = Add(x, m) s = Softmax(z) n = IsNaN(s) o = Sub(x, x) y = Where(n, o, s) }"""
+    x = f32([0, 1, 2], [3, 4, 5])
+    found = run(vjp(model(text), of="y", wrt="x"), x=x, cotangent_y=f32([1, 2, 3], [1, 2, 3]))
+    assert_allclose(found["grad_x"][0], 0)
+    assert np.abs(found["grad_x"][1]).max() > 0.1

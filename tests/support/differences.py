@@ -45,9 +45,7 @@ class Evaluator:
     rtol: float
 
 
-def evaluators(
-    model: onnx.ModelProto, names: list[str], feeds: Feeds, *, flat: bool = False
-) -> Iterator[Evaluator]:
+def evaluators(model: onnx.ModelProto, names: list[str], feeds: Feeds, *, flat: bool = False) -> Iterator[Evaluator]:
     """Yield what computes the same as ONNX Runtime does with the model as it is, the most precise first.
 
     That is held against it at `feeds` and a little beside. What rounds to float32 within does not count as double;
@@ -162,7 +160,8 @@ class _Quotient:
 
 def _quotient(weights: list[np.ndarray], ends: list[list[np.ndarray]], center: list[np.ndarray], step: float):
     terms = [_product(w, p, q) / (2 * step) for w, p, q in zip(weights, *ends, strict=True)]
-    bends = [_product(w, p + q, 2 * c) / step for w, p, q, c in zip(weights, *ends, center, strict=True)]
+    with np.errstate(all="ignore"):
+        bends = [_product(w, p + q, 2 * c) / step for w, p, q, c in zip(weights, *ends, center, strict=True)]
     value, scale = (float(sum(np.sum(f(t)) for t in terms)) for f in (np.asarray, np.abs))
     return _Quotient(value, scale, abs(float(sum(np.sum(b) for b in bends))))
 

@@ -49,6 +49,13 @@ CASES = [
     *binary("Div", feeds={"a": anything, "b": positive}),
     *binary("Pow", feeds={"a": positive, "b": anything}),
     *binary("Mod", "<fmod=1>", feeds={"a": lambda s: 5 * anything(s), "b": positive}),
+    case(
+        "Mod",
+        "(double[2,3] a, double[3] b) => (double[2,3] y) { y = Mod(a, b) }",
+        feeds={"a": 5 * anything((2, 3)), "b": np.array([1.1, -0.9, 1.7])},
+        opset=28,
+        note="rounded down, as floats may be from opset 28 on",
+    ),
     *binary("Max"),
     *binary("Min"),
     # The reference evaluator adds in place, to the first operand's shape.

@@ -93,4 +93,20 @@ CASES = [
         feeds={"x": distinct(4, 3), "k": np.array([3])},
         note="the smallest, no size known",
     ),
+    case("Unique", "(double[2,3,4] x) => (double[n] y) { y = Unique(x) }", feeds={"x": distinct(2, 3, 4)}),
+    case(
+        "Unique",
+        "(double[a,b] x) => (double[n] y) { y = Unique<sorted=0>(x) }",
+        feeds={"x": distinct(3, 4)},
+        runtimes=("ort",),
+        numeric="ort",
+        step=0.01,
+        note="unsorted, where the reference evaluator indexes rows",
+    ),
+    case(
+        "Unique",
+        "(double[2,3,4] x) => (double[2,3,4] y) { y, i, j, k = Unique<axis=1>(x) }",
+        feeds={"x": distinct(2, 3, 4)},
+        note="slices along an axis",
+    ),
 ]

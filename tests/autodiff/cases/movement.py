@@ -52,6 +52,12 @@ CASES = [
     ),
     case("SpaceToDepth", "(double[1,2,4,6] x) => (double[1,8,2,3] y) { y = SpaceToDepth<blocksize=2>(x) }"),
     case(
+        "SpaceToDepth",
+        '(double[1,2,4,6] x) => (double[1,8,2,3] y) { y = SpaceToDepth<blocksize=2, mode="CRD">(x) }',
+        opset=28,
+        note="the order that came with opset 28",
+    ),
+    case(
         "ReverseSequence",
         "(double[4,3,2] x) => (double[4,3,2] y) <int64[3] n = {1,4,2}> { y = ReverseSequence(x, n) }",
     ),

@@ -47,6 +47,18 @@ CASES = [
         )
         for shape in ((2, 3, 4, 5), ("n", 3, "h", "w"))
     ],
+    *[
+        case(
+            "BatchNormalization",
+            f"(double[{shape}] x, double[3] s, double[3] b, double[3] m, double[3] v) => (double[{shape}] y) {{ "
+            "n, mean, var = BatchNormalization<training_mode=1, momentum=0.7>(x, s, b, m, v) "
+            "mv = Mul(mean, var) y = Add(n, mv) }",
+            step=1e-3,
+            rtol=1e-4,
+            note=f"in training, its running statistics read, {shape}",
+        )
+        for shape in ("2,3,4,3", "n,c,h,3")
+    ],
     layer_norm((2, 3, 4), (4,)),
     layer_norm((2, 3, 4), (4,), "<epsilon=0.1>", bias=False),
     layer_norm((2, 3, 4), (3, 4), "<axis=1>"),

@@ -91,4 +91,19 @@ CASES = [
         feeds={"k": np.int64(1)},
         note="axis known at run time only",
     ),
+    *[
+        case(
+            "CumProd",
+            f"(double[{shape}] x) => (double[{shape}] y) <int64 k = {{{axis}}}> {{ y = CumProd{attributes}(x, k) }}",
+            feeds={"x": x},
+            opset=26,
+            note=note,
+        )
+        for shape, axis, attributes, x, note in (
+            ("2,3,4", 2, "", SIGNED, "along the last axis"),
+            ("a,b,c", -1, "<reverse=1>", ALONE, "one zero"),
+            ("2,3,4", 2, "<exclusive=1>", TWICE, "two zeros in one row"),
+            ("a,b,c", 1, "<exclusive=1, reverse=1>", TWICE, "along an axis within"),
+        )
+    ],
 ]

@@ -72,4 +72,12 @@ CASES = [
         note="with respect to the scores",
     ),
     case("EyeLike", "(double[3,3] x) => (double[3,3] y) { m = EyeLike(x) y = Mul(m, x) }"),
+    case(
+        "MelWeightMatrix",
+        "(double low, double high) => (double y) <int32 bins = {8}, int32 length = {64}, int32 rate = {8192}> "
+        "{ f = MelWeightMatrix(bins, length, rate, low, high) m = CastLike(f, low) s = ReduceSum<keepdims=0>(m) "
+        "a = Mul(s, low) y = Mul(a, high) }",
+        feeds={"low": np.float64(10), "high": np.float64(4000)},
+        rtol=1e-3,
+    ),
 ]

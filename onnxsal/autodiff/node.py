@@ -44,7 +44,7 @@ class NodeView:
         domain = "" if node.domain == "ai.onnx" else node.domain
         try:
             self._schema: onnx.defs.OpSchema | None = onnx.defs.get_schema(
-                node.op_type, op.opset if not domain else 1, domain
+                node.op_type, *([domain] if domain else [op.opset, ""])
             )
         except onnx.defs.SchemaError:
             self._schema = None

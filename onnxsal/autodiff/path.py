@@ -95,7 +95,7 @@ def schema_of(op: Op, node: ir.Node) -> onnx.defs.OpSchema | None:
     """Return the schema of a node's operator; None for operators that ONNX does not define."""
     domain = "" if node.domain == "ai.onnx" else node.domain
     try:
-        return onnx.defs.get_schema(node.op_type, op.opset if not domain else 1, domain)
+        return onnx.defs.get_schema(node.op_type, *([domain] if domain else [op.opset, ""]))
     except onnx.defs.SchemaError:
         return None
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from onnxsal.autodiff.registry import STANDARD, ZERO, RuleBook
+from onnxsal.autodiff.registry import STANDARD, ZERO, RuleBook, Undefined
 from onnxsal.graph.canonical import EARLIEST_OPSET, LATEST_OPSET, OPSET
 from onnxsal.graph.expansions import expandable
 
@@ -26,7 +26,8 @@ class Support:
         since: The opsets of these at which the operator changed.
         rules: Formal names of the inputs with a rule.
         zero: Those declared to have a derivative of zero wherever there is one.
-        undefined: Those that can be float and have neither: a gradient that has to pass one is an error.
+        undefined: Those that can be float and have neither, or are declared to have no gradient: one that has
+            to pass them is an error.
         through: What it is differentiated as, where that is something else: an operator, or its expansion.
     """
 
@@ -56,14 +57,15 @@ def _of_rules(rules: RuleBook, domain: str, op_type: str) -> Support:
     # Quantised values are integers, and have gradients too.
     formals = list(dict.fromkeys([*_float_formals(domain, op_type), *rules.formals(domain, op_type)]))
     found = {formal: rules.lookup(domain, op_type, formal) for formal in formals}
+    undefined = [f for f, rule in found.items() if rule is None or isinstance(rule, Undefined)]
     if rules.whole(domain, op_type) is not None:
         return _row(domain, op_type, rules=[*formals, BODIES])
     return _row(
         domain,
         op_type,
-        rules=[f for f, rule in found.items() if rule not in (None, ZERO)],
+        rules=[f for f, rule in found.items() if f not in undefined and rule is not ZERO],
         zero=[f for f, rule in found.items() if rule is ZERO],
-        undefined=[f for f, rule in found.items() if rule is None],
+        undefined=undefined,
     )
 
 

@@ -54,7 +54,8 @@ class Case:
 
     def model(self, *, double: bool = True) -> onnx.ModelProto:
         text = self.text if double else self.text.replace("double", "float")
-        header = f'<ir_version: 10, opset_import: ["" : {self.opset}]> agraph '
+        classical = ', "ai.onnx.ml" : 5' if "ai.onnx.ml" in text else ""
+        header = f'<ir_version: 10, opset_import: ["" : {self.opset}{classical}]> agraph '
         return onnx.parser.parse_model(header + text)
 
 

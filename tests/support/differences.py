@@ -161,7 +161,10 @@ class _Quotient:
 def _quotient(weights: list[np.ndarray], ends: list[list[np.ndarray]], center: list[np.ndarray], step: float):
     terms = [_product(w, p, q) / (2 * step) for w, p, q in zip(weights, *ends, strict=True)]
     with np.errstate(all="ignore"):
-        bends = [_product(w, p + q, 2 * c) / step for w, p, q, c in zip(weights, *ends, center, strict=True)]
+        bends = [
+            _product(w, np.float64(p) + np.float64(q), 2 * np.float64(c)) / step
+            for w, p, q, c in zip(weights, *ends, center, strict=True)
+        ]
     value, scale = (float(sum(np.sum(f(t)) for t in terms)) for f in (np.asarray, np.abs))
     return _Quotient(value, scale, abs(float(sum(np.sum(b) for b in bends))))
 

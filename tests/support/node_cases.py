@@ -19,6 +19,7 @@ from onnx import TensorProto, helper
 from onnxsal.autodiff import STANDARD
 from onnxsal.autodiff.node import formal_name
 from onnxsal.autodiff.registry import ZERO, Undefined
+from onnxsal.autodiff.support import REWRITTEN
 from onnxsal.graph.canonical import LATEST_OPSET
 from onnxsal.graph.flow import read_values
 from onnxsal.graph.types import FLOATS, is_float
@@ -275,7 +276,7 @@ def _touched(node: ir.Node, active: set[ir.Value], model: ir.Model) -> Iterator[
 
 
 def _passes(node: ir.Node, formal: str) -> bool:
-    rule = STANDARD.lookup(node.domain, node.op_type, formal)
+    rule = STANDARD.lookup(node.domain, REWRITTEN.get(node.op_type, node.op_type), formal)
     return rule is not ZERO and not isinstance(rule, Undefined)
 
 

@@ -49,15 +49,38 @@ def dequantize(op, node, g):
     return g if made.scale is None else op.Div(g, op.cast(made.scale, g.dtype))
 
 
+@vjp("DequantizeLinear", wrt="x_scale")
+def dequantize_scale(op, node, g):
+    """Sum g * (x - x_zero_point) over what one scale is for: all, one entry of an axis, or a block of it.
+
+    That is for weights and inputs: of numbers that were quantised along the way another scale makes other
+    roundings, not other numbers.
+    """
+    if node.raw("x").producer() is not None:
+        return None
+    x_scale = node.raw("x_scale")
+    ones = op.Expand(op.scalar(1, like=x_scale), op.shape(x_scale))
+    attrs = {k: node.attrs.get(k) for k in ("axis", "block_size")}
+    each = op.Mul(g, op.cast(op.DequantizeLinear(node.raw("x"), ones, node.raw("x_zero_point"), **attrs), g.dtype))
+    n, axis, block = rank(each), node.attrs["axis"], node.attrs.get("block_size", 0)
+    if not block:
+        kept = [axis % n] if rank(x_scale) else []
+        return op.ReduceSum(each, [a for a in range(n) if a not in kept], keepdims=0)
+    last = op.Sub(op.Mul(op.dim(x_scale, axis), [block]), op.dim(each, axis))  # what the last block is short of
+    whole = op.Pad(each, op.Concat([0], last, axis=0), op.scalar(0, like=g), [axis])
+    shape = op.shape(x_scale)
+    parts = [op.Slice(shape, [0], [axis % n + 1]), op.const([block]), op.Slice(shape, [axis % n + 1], [n])]
+    return op.ReduceSum(op.Reshape(whole, op.Concat(*parts, axis=0)), [axis % n + 1], keepdims=0)
+
+
 @vjp("DynamicQuantizeLinear", wrt="x")
 def dynamic_quantize(op, node, g):
     # The range is x's own, which clips nothing.
     return g
 
 
-# What a scale or a zero point changes is how numbers are rounded and clipped.
+# What a scale changes here is how numbers are rounded and clipped.
 declare_zero("QuantizeLinear", "y_scale")
-declare_zero("DequantizeLinear", "x_scale")
 
 
 def in_steps(op, node, g, formal):

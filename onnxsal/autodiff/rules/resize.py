@@ -23,9 +23,7 @@ REPEATING = {("asymmetric", "floor")} | {
 }
 
 
-WHY = "sizes are not differentiated: compute them from shapes"
-declare_undefined("Resize", "roi", "scales", why=WHY)
-declare_undefined("Upsample", "scales", why=WHY)  # what Resize was called up to opset 9
+declare_undefined("Resize", "roi", "scales", why="sizes are not differentiated: compute them from shapes")
 
 
 @vjp("Resize", wrt="X")

@@ -6,6 +6,8 @@ from support.derivatives import case
 STRAIGHT = {"runtimes": ("ort",), "numeric": "ort", "step": 0.5, "rtol": 5e-3}
 SCALE = "s = Constant<value=float {0.000244140625}>() z = Constant<value=uint16 {32768}>()"
 
+INTEGERS = np.random.default_rng(9).integers(0, 256, (5, 6)).astype(np.uint8)
+
 CASES = [
     case(
         "QuantizeLinear",
@@ -30,6 +32,22 @@ CASES = [
         note="a scale of a tenth more makes other roundings, not other numbers",
         **STRAIGHT,
     ),
+    *[
+        case(
+            "DequantizeLinear",
+            f"(uint8[5,6] q, double{shape} s, uint8{shape} z) => (float[5,6] y) "
+            f"{{ f = Cast<to=1>(s) y = DequantizeLinear{attributes}(q, f, z) }}",
+            feeds={"q": INTEGERS, "z": INTEGERS.ravel()[: np.prod(sizes, dtype=int)].reshape(sizes)},
+            **(STRAIGHT | {"rtol": 1e-4}),
+            note=f"with respect to the scale, {attributes or 'one for all'}",
+        )
+        for shape, sizes, attributes in (
+            ("", (), ""),
+            ("[6]", (6,), "<axis=-1>"),
+            ("[5,3]", (5, 3), "<axis=1, block_size=2>"),
+            ("[3,6]", (3, 6), "<axis=0, block_size=2>"),
+        )
+    ],
     case(
         "DynamicQuantizeLinear",
         "(double[3,400] x) => (float[3,400] y) { f = Cast<to=1>(x) q, s, z = DynamicQuantizeLinear(f)"

@@ -38,4 +38,22 @@ CASES = [
         " y = RoiAlign<output_height=2,output_width=2>(x, moved, batch) }",
         note="regions computed from x are held fast",
     ),
+    *[
+        case(
+            "MaxRoiPool",
+            f"(double[{shape}] x, double[r,5] b) => (double[r,2,3,2] y) "
+            f"{{ y = MaxRoiPool<pooled_shape=[3,2], spatial_scale={scale}>(x, b) }}",
+            feeds={
+                "x": np.random.default_rng(2).permutation(2 * 2 * 6 * 7).reshape(2, 2, 6, 7) / 10.0,
+                # Within; beyond the edge, with a bin of nothing; a single entry; inside out.
+                "b": np.array([[1, 0, 1, 5, 4], [0, 4, 3, 9, 8], [1, 2, 2, 2, 2], [0, 5, 4, 2, 1]]) + 0.1,
+            },
+            runtimes=("ort",),
+            numeric="ort",
+            step=0.01,
+            rtol=2e-3,  # what float32 leaves of numbers up to 17 at this step
+            note=f"{shape}, scaled by {scale}",
+        )
+        for shape, scale in (("2,2,6,7", 1.0), ("n,c,h,w", 0.8))
+    ],
 ]

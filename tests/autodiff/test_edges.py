@@ -32,6 +32,12 @@ def test_what_has_no_gradient_is_refused_with_the_reason():
     vjp(model(text), of="y", wrt="x")
 
 
+def test_bits_have_no_gradient():
+    text = "(float[3] x) => (float[3] y) { b = BitCast<to=6>(x) f = Cast<to=1>(b) y = Mul(f, x) }"
+    with pytest.raises(MissingRule, match="BitCast, input 'input', node 'b' \\(its bits are read as another type's"):
+        vjp(model(text, opset=26), of="y", wrt="x")
+
+
 def test_a_reduction_of_nothing_has_a_gradient_of_no_elements():
     text = "(float[2,0,4] x) => (float[2,1,4] y) <int64[1] k = {1}> { y = ReduceLogSum(x, k) }"
     found = run(

@@ -4,7 +4,7 @@ An operator that is neither here nor in another file has no rule, and a gradient
 is an error. Integer and boolean inputs carry no gradient and need no entry.
 """
 
-from onnxsal.autodiff.registry import declare_zero
+from onnxsal.autodiff.registry import declare_undefined, declare_zero
 
 # Constant between jumps.
 for _op_type in ("Floor", "Ceil", "Round"):
@@ -37,3 +37,5 @@ declare_zero("RandomUniformLike", "input")
 
 # The position of ones is no smooth function of anything.
 declare_zero("OneHot", "indices", "depth")
+
+declare_undefined("BitCast", "input", why="its bits are read as another type's, which is no smooth function")

@@ -5,10 +5,12 @@ PRelu, 0 and 1 at the two ends of HardSwish.
 """
 
 import math
+from functools import partial
 
 import numpy as np
 
 from onnxsal.autodiff.registry import vjp
+from onnxsal.autodiff.rules.interleaved import by_phases
 from onnxsal.autodiff.rules.masks import above, below, between, positive, ramp
 
 # ----- Piecewise linear -----
@@ -78,10 +80,15 @@ def clip_input(op, node, g):
             g = op.Where(inside(Y, getattr(node, formal)), g, 0.0)
     low, high = (None if b is None or _is_no_bound(b) else float(b.item()) for b in (low, high))
     if low is not None and high is not None:
-        return op.Mul(g, between(op, Y, low, high))
+        mask = partial(_pass_between, op, low=low, high=high)
+        return by_phases(op, g, mask, Y) or mask(g, Y)
     if low is not None:
         return op.Mul(g, above(op, Y, low))
     return g if high is None else op.Mul(g, below(op, Y, high))
+
+
+def _pass_between(op, g, y, low, high):
+    return op.Mul(g, between(op, y, low, high))
 
 
 def _is_no_bound(bound):

@@ -9,12 +9,14 @@ faster on small maps with zeros between the entries of g.
 """
 
 import math
+from functools import partial
 
 import numpy as np
 
 from onnxsal.autodiff.registry import vjp
 from onnxsal.autodiff.rules.blocked import enter_blocks
 from onnxsal.autodiff.rules.conv_phases import in_phases, phase_windows
+from onnxsal.autodiff.rules.interleaved import by_phases
 from onnxsal.autodiff.rules.windows import (
     concat,
     cut_spatially,
@@ -44,7 +46,8 @@ SMALL_MAP = 40 * 40
 def conv_data(op, node, g):
     if _flipped_is_faster(node):
         pads = [r - 1 - p for r, p in zip(reach(node) * 2, node.attrs["pads"], strict=True)]
-        return _flipped_conv(op, node, g, pads)
+        adjoint = partial(_flipped_conv, op, node, pads=pads)
+        return (by_phases(op, g, adjoint) if _is_pointwise(node) else None) or adjoint(g)
     phases = phase_windows(node)
     if phases is not None:
         return in_phases(op, node, g, phases)
@@ -72,6 +75,10 @@ def _flipped_is_faster(node):
     if any(p >= r for p, r in zip(attrs["pads"], reach(node) * 2, strict=True)):
         return False  # Conv would need negative padding
     return _is_depthwise(node) or (attrs["group"] == 1 and isinstance(weight[1], int) and weight[1] >= FEW_CHANNELS)
+
+
+def _is_pointwise(node):
+    return all(k == 1 for k in node.attrs["kernel_shape"]) and not any(node.attrs["pads"])
 
 
 def _is_depthwise(node):

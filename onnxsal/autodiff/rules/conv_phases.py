@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxsal.autodiff.rules.blocked import blocked_channels, enter_blocks
+from onnxsal.autodiff.rules.blocked import blocked_channels
+from onnxsal.autodiff.rules.interleaved import interleave
 from onnxsal.autodiff.rules.windows import dilations, spatial
 from onnxsal.graph.types import dims
 
@@ -75,7 +76,7 @@ def _phase(node, axis, phase, count, length):
 def in_phases(op, node, g, axes):
     """Return the cotangent of X."""
     rows, columns = axes
-    return _interleaved(op, node, [[_convolved(op, node, g, (row, column)) for column in columns] for row in rows])
+    return interleave(op, [[_convolved(op, node, g, (row, column)) for column in columns] for row in rows])
 
 
 def _convolved(op, node, g, phases):
@@ -86,18 +87,3 @@ def _convolved(op, node, g, phases):
     pads = [p.begin for p in phases] + [p.end for p in phases]
     sizes = [len(p.taps) for p in phases]
     return op.Conv(g, W, kernel_shape=sizes, strides=[1, 1], dilations=[1, 1], group=attrs["group"], pads=pads)
-
-
-def _interleaved(op, node, rows):
-    """Return the phases in turn, along both axes.
-
-    With the channels last this copies whole pixels, and ONNX Runtime turns them as it leaves and enters blocks.
-    """
-    height, width = spatial(node.X)
-    channels = dims(node.X)[1]
-    lines = []
-    for row in rows:
-        pixels = op.Concat(*(op.Transpose(phase, perm=[0, 2, 3, 1]) for phase in row), axis=3)
-        lines.append(op.Reshape(pixels, [0, height // len(rows), width * channels]))
-    made = op.Reshape(op.Concat(*lines, axis=2), [0, height, width, channels])
-    return enter_blocks(op, op.Transpose(made, perm=[0, 3, 1, 2]))

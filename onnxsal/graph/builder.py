@@ -219,6 +219,9 @@ class Op:
         sizes = [before[i] if d == 0 and not allowzero else int(d) for i, d in enumerate(told)]
         rest = _rest(before, [d for d in sizes if d != -1])
         target = np.where(told == -1, rest, told) if isinstance(rest, int) else shape
+        if rest == 0 and all(isinstance(d, int) for d in sizes):
+            # Written as a number, none means "as before" unless told otherwise.
+            target, allowzero = np.array([rest if d == -1 else d for d in sizes]), 1
         if rest is None and None in sizes:
             # ONNX's inference takes a zero that copies a size without a name for a size of zero.
             target = self.Concat(

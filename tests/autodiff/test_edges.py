@@ -53,3 +53,13 @@ def test_a_row_that_attention_masks_wholly_gets_no_gradient():
     found = run(vjp(model(text), of="y", wrt="x"), x=x, cotangent_y=f32([1, 2, 3], [1, 2, 3]))
     assert_allclose(found["grad_x"][0], 0)
     assert np.abs(found["grad_x"][1]).max() > 0.1
+
+
+def test_a_slice_of_nothing_has_a_gradient_of_zeros():
+    text = (
+        "(float[4,3,2] x, int64[1] s, int64[1] e, int64[1] k, int64[1] n) => (float[4,0,2] y) { y = Slice(x,s,e,k,n) }"
+    )
+    feeds = {name: np.array([number]) for name, number in (("s", 3), ("e", 9), ("k", 1), ("n", 1))}
+    x, nothing = np.ones((4, 3, 2), np.float32), np.ones((4, 0, 2), np.float32)
+    found = run(vjp(model(text), of="y", wrt="x"), x=x, cotangent_y=nothing, **feeds)
+    assert_allclose(found["grad_x"], np.zeros((4, 3, 2)))

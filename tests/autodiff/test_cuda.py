@@ -19,6 +19,7 @@ from support.derivatives import random_feeds
 
 from onnxsal.autodiff import vjp
 
+CPU = "CPUExecutionProvider"
 CUDA = ("CUDAExecutionProvider", {"use_tf32": 0})
 NAMES = sorted(path.name.removesuffix(".onnx.xz") for path in frozen.FOLDER.glob("*.onnx.xz"))
 TOLERANCE = 1e-3
@@ -51,13 +52,14 @@ def run(
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
-    session = ort.InferenceSession(model, options, providers=[provider, "CPUExecutionProvider"])
+    both = [provider] if provider == CPU else [provider, CPU]
+    session = ort.InferenceSession(model, options, providers=both)
     outputs = session.run(None, feeds)
     left: Counter[str] = Counter()
     if profile is not None:
         events = json.loads(Path(session.end_profiling()).read_text())
         ran = [e["args"] for e in events if e.get("cat") == "Node" and "provider" in e.get("args", {})]
-        left.update(a["op_name"] for a in ran if a["provider"] == "CPUExecutionProvider")
+        left.update(a["op_name"] for a in ran if a["provider"] == CPU)
     return outputs, left
 
 
@@ -70,6 +72,18 @@ def relative(value: np.ndarray, reference: np.ndarray) -> float:
 ON_CPU: Counter[str] = Counter()
 
 
+def forward(model: bytes, feeds: dict) -> np.ndarray:
+    """Return the output of the model itself; skip where its kernels on CUDA do not give it."""
+    want = run(model, feeds, CPU)[0][0]
+    try:
+        found = run(model, feeds, CUDA)[0][0]
+    except Exception as error:  # ONNX Runtime's errors share no base class of their own
+        pytest.skip(f"the model itself does not run on CUDA: {str(error).splitlines()[0]}")
+    if want.dtype.kind == "f" and not relative(found, want) <= TOLERANCE:
+        pytest.skip("the model itself gives other numbers on CUDA")
+    return want
+
+
 @pytest.mark.parametrize("case", [c for c in CASES if "ort" in c.runtimes], ids=str)
 def test_a_gradient_on_cuda_is_that_on_the_cpu(case, rng, tmp_path):
     feeds = random_feeds(case, rng)
@@ -77,10 +91,10 @@ def test_a_gradient_on_cuda_is_that_on_the_cpu(case, rng, tmp_path):
     output = case.model().graph.output[0].name
     model = onnx_ir.to_proto(vjp(case.model(double=False), of=output, wrt=wrt))
     typed = {k: np.asarray(a, np.float32) if a.dtype.kind == "f" else a for k, a in feeds.items()}
-    y = run(case.model(double=False).SerializeToString(), typed, "CPUExecutionProvider")[0][0]
+    y = forward(case.model(double=False).SerializeToString(), typed)
     typed[f"cotangent_{output}"] = rng.standard_normal(y.shape).astype(np.float32)
     data = model.SerializeToString()
-    want, _ = run(data, typed, "CPUExecutionProvider")
+    want, _ = run(data, typed, CPU)
     found, left = run(data, typed, CUDA, tmp_path / "profile")
     ON_CPU.update(left)
     for name, value, reference in zip([o.name for o in model.graph.output], found, want, strict=True):

@@ -90,7 +90,7 @@ def rows(network: str, options: argparse.Namespace) -> list[str]:
         want = contenders.input_gradient(module, x).cpu().numpy()
         feeds = {"image": x.cpu().numpy(), "target": np.full(batch, contenders.TARGET, np.int64)}
         got = sessions["gradient"].run(["attribution"], feeds)[0]
-        # The largest difference would be that of ReLUs within rounding of their kink, of which random networks have some.
+        # The largest would be that of ReLUs within rounding of their kink, of which random networks have some.
         off = float(np.median(np.abs(got - want)) / max(np.abs(want).max(), 1e-30))
         cells = [network, batch, ms["forward"], ms["gradient"], ms["gradient"] / ms["forward"], ms["torch forward"]]
         cells += [ms["torch gradient"], ms["torch gradient"] / ms["gradient"], ms["grad-cam"]]

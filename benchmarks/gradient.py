@@ -31,7 +31,9 @@ from contenders import Contender
 HERE = Path(__file__).parent
 LEAST_TURNS, MOST_TURNS = 5, 60
 SHORT = 0.2
-"""Seconds. Shorter runs are repeated, and the repetition timed: the run before was another tool's."""
+"""Seconds. Shorter runs are repeated, and the last repetition timed: the runs before were another tool's."""
+REST = 0.1
+"""Seconds before a tool's turn: the threads of the one before wait for more work first, and take a core each."""
 VERSIONS = ("onnxsal", "onnxruntime", "torch", "torchvision", "captum", "grad-cam", "onnx2torch", "numpy")
 
 Times = dict[tuple[str, str], list[float]]
@@ -150,7 +152,8 @@ def time_all(
 
 def seconds(contender: Contender) -> float:
     """Time one run."""
-    for _ in range(2):
+    time.sleep(REST)
+    for _ in range(4):
         begin = time.perf_counter()
         contender.run()
         taken = time.perf_counter() - begin

@@ -124,8 +124,13 @@ def _weights(op, node):
     weights = op.Softmax(op.Add(scores, bias), axis=-1)
     if node.attn_mask is None and _key_count(node) is None and _window(node) is None:
         return weights  # a causal mask leaves everyone the first key
-    blind = op.Equal(op.ReduceMax(bias, [-1], keepdims=1), op.scalar(-math.inf, like=bias))
-    return op.Where(blind, op.scalar(0, like=weights), weights)
+    return op.Where(_blind(op, bias), op.scalar(0, like=weights), weights)
+
+
+def _blind(op, bias):
+    """Tell which queries may look at nothing; by counting, as not every provider's maximum of infinities is one."""
+    hidden = op.cast(op.IsInf(bias, detect_positive=0), bias.dtype)
+    return op.Equal(op.ReduceMin(hidden, [-1], keepdims=1), op.scalar(1, like=bias))
 
 
 def _raw_scores(op, node):

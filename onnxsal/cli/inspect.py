@@ -68,6 +68,9 @@ def _tables(found: "Inspection", layers: int | None) -> "Iterator[Table]":
     if not found.default_layer:
         yield Table("No default layer", [(found.default_layer_reason,)])
     yield Table("Methods (-m)", list(_methods(found)))
+    if found.detectors:
+        rows = [(d["decoder"], "; ".join(d["evidence"])) for d in found.detectors]
+        yield Table("Detector heads, the surest first", rows, ("decoder", "evidence"))
     if found.unsupported:
         yield Table("Operators without a rule", list(_unsupported(found)), ("operator", "nodes", "on the path"))
     touched = list(_rectifiers(found))

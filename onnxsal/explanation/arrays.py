@@ -4,7 +4,6 @@ A sample is a vector of features, a time series (steps, features), or any array;
 time, as they hide parts of a photo.
 """
 
-import hashlib
 import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,27 +14,23 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxsal.errors import ImageError, MethodError, TargetError, UnsupportedModel
+from onnxsal.explanation.array_subject import METHODS, ArraySubject
 from onnxsal.explanation.explanation import Explanation, Prediction
 from onnxsal.explanation.subject import LoopOptions
 from onnxsal.maps import scale_to_unit
 from onnxsal.methods import find_method, make_method
 from onnxsal.methods.subject import Sampled, SampledMethod
 from onnxsal.model.source import Source
-from onnxsal.sampling.masks import Draws, MaskSpace, feature_space
-from onnxsal.sampling.scheduler import Schedule, Status, sweep
-from onnxsal.sampling.tallies import Checkpoint, Floats
 from onnxsal.session import Session, resolve_providers, runtime_version
 from onnxsal.targets import TOP, Target, check_range, parse_target
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from onnxsal.detectors.similarity import Kind
 
 Array = npt.NDArray[Any]
 Predict = Callable[[Array], Any]
 BATCH_SIZE = 256
-METHODS = ("rise", "occlusion")
 
 
 class ArrayExplanation(Explanation):
@@ -290,102 +285,6 @@ def as_table(answer: Any, count: int) -> npt.NDArray[np.float64]:
             f"the model's answer to {count} samples is {table.dtype} of shape {table.shape}: no score for each"
         )
     return table.reshape(count, -1).astype(np.float64)
-
-
-class ArraySubject:
-    """One sample of any shape; see `methods.subject.Subject`."""
-
-    layout = "NCHW"
-
-    def __init__(
-        self,
-        model: ArrayModel,
-        x: Array,
-        targets: Sequence[Target],
-        job: Sequence[object],
-        batch_size: int,
-        options: LoopOptions,
-    ) -> None:
-        """See one sample; targets have their class settled."""
-        self._model, self._targets, self._job, self._options = model, list(targets), list(job), options
-        self._batch_size = batch_size
-        self.x = x
-        self.targets = len(targets)
-        self.step = 1.0
-        self.size = (1, x.size) if x.ndim == 2 else (x.shape[1], x.size // x.shape[1])
-        self.content = (0, 0, self.size[1], self.size[0])
-
-    def mask_space(self, cells: int) -> MaskSpace:
-        """Return masks over stretches of the first axis and single entries of the others."""
-        return feature_space(self.size, min(cells, self.size[0]))
-
-    def window_space(self, window: int | None, stride: int | None) -> MaskSpace:
-        """Return masks that hide some entries each."""
-        from onnxsal.sampling.masks import stretch_space
-
-        window = window or max(self.size[0] // 7, 1)
-        return stretch_space(self.size, window, stride or max(window // 4, 1))
-
-    def masked_scores(self, space: MaskSpace, fill: Array, *, probability: bool) -> Callable[[Draws], Floats]:
-        """Return what maps n masks to the scores of the sample under them, (n, T)."""
-
-        def run(draws: Draws) -> Floats:
-            masks = space.render(draws).reshape(len(draws), *self.x.shape[1:])
-            return self.scores(fill + masks * (self.x - fill), probability=probability)
-
-        return run
-
-    def scores(self, x: Array, *, probability: bool) -> Floats:
-        """Return the scores (n, T) of samples (n, ...)."""
-        return self.pick(self._model.scores(x), self._targets)
-
-    @staticmethod
-    def pick(table: Array, targets: Sequence[Target]) -> Floats:
-        """Return the targets' columns."""
-        columns = [table[:, t.index] - (0 if t.minus is None else table[:, t.minus]) for t in targets]
-        return np.stack(columns, axis=1).astype(np.float32)
-
-    def attributions(self, base: Any, target: int) -> Callable[[Array], Array]:
-        """Refuse: there is no graph.
-
-        Raises:
-            MethodError: Always.
-        """
-        raise MethodError(f"{self._model.name} has no graph to take gradients of: use {' or '.join(METHODS)}")
-
-    def found_again(self, space: MaskSpace, fill: Array, similarity: "Kind") -> Callable[[Draws], Floats]:
-        """Refuse: there are no detections.
-
-        Raises:
-            MethodError: Always.
-        """
-        raise MethodError(f"{self._model.name} has no detections: use {' or '.join(METHODS)}")
-
-    def fill(self, name: str) -> Floats:
-        """Return what stands for "nothing there": 0 or another number, or `mean`, each feature's mean over time."""
-        if name in ("zero", "mean"):
-            rows = self.x.reshape(1, *self.size).astype(np.float32)
-            mean = np.broadcast_to(rows.mean(axis=1, keepdims=True), rows.shape).reshape(self.x.shape)
-            return np.zeros_like(self.x, np.float32) if name == "zero" else mean
-        try:
-            return np.full(self.x.shape, float(name), np.float32)
-        except ValueError:
-            raise MethodError(f"fill={name!r} is neither a number nor zero or mean") from None
-
-    def loop(
-        self, answer: Callable[[int, int], object], tally: Any, samples: int, batch_size: int | None
-    ) -> Iterator[Status]:
-        """Run a loop, as the user asked for it to be run."""
-        options = self._options
-        schedule = Schedule(samples, batch_size or self._batch_size, options.workers, options.tolerance)
-        return sweep(answer, tally, schedule, options.progress)
-
-    def checkpoint(self, part: str = "") -> Checkpoint | None:
-        """Return where the loop is written down, if anywhere."""
-        if self._options.checkpoint is None:
-            return None
-        parts = [*map(repr, [*self._job, self._targets, part]), hashlib.sha256(self.x.tobytes()).hexdigest()]
-        return Checkpoint(self._options.checkpoint, hashlib.sha256("\n".join(parts).encode()).hexdigest())
 
 
 def of_file(source: Source, providers: Sequence[str] | str | None, labels: Sequence[str] | None) -> ArrayModel:

@@ -75,6 +75,7 @@ class Inspection:
         methods: One verdict per method.
         unsupported: Operators without a rule, by `operator`: their `nodes`, and whether they lie `on_path` from the
             gradient point to the classes (without classes, to any output).
+        detectors: Heads of detectors that the outputs may be, the surest first: `decoder`, `sure`, `evidence`.
         error: Why the graph could not be analysed at all, if so.
     """
 
@@ -89,6 +90,7 @@ class Inspection:
     default_layer_reason: str
     methods: list[Verdict]
     unsupported: list[dict[str, Any]]
+    detectors: list[dict[str, Any]]
     error: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -99,13 +101,14 @@ class Inspection:
 def inspect_model(model: "Model") -> Inspection:
     """Analyse a model, and try to build each method's explainer on it."""
     network, signature = model.network, model.network.signature
-    error, image, head, layers, default, reason, ruleless = "", {}, {}, [], None, "", []
+    error, image, head, layers, default, reason, ruleless, detectors = "", {}, {}, [], None, "", [], []
     try:
         findings = network.findings()
         image = {"gradient_point": findings.gradient_point, "gradient_point_reason": findings.gradient_point_reason}
         head, layers = findings.head_facts(), [LayerRow(**row) for row in findings.layer_rows()]
         default, reason = findings.default_layer, findings.default_layer_reason
         ruleless = [asdict(row) for row in _unsupported(network)]
+        detectors = _detectors(model)
         verdicts = [_try_method(model, name) for name in methods()]
     except OnnxsalError as failure:
         error = str(failure)
@@ -137,6 +140,7 @@ def inspect_model(model: "Model") -> Inspection:
         default_layer_reason=reason,
         methods=verdicts,
         unsupported=ruleless,
+        detectors=detectors,
         error=error,
     )
 
@@ -149,6 +153,16 @@ def _unsupported(network: "Network") -> "list[Unsupported]":
     logits = findings.head.logits
     of = [logits] if logits else [str(v.name) for v in graph.graph.outputs if has_gradient(v)]
     return unsupported(graph, of=of, wrt=[findings.gradient_point])
+
+
+def _detectors(model: "Model") -> list[dict[str, Any]]:
+    """Return the heads of detectors that fit, with what speaks for each; none of a model with classes of its own."""
+    from onnxsal.methods.detector import find_candidates
+
+    if model.card.card.size is None or model.network.findings().head.output is not None:
+        return []
+    found = find_candidates(model.network, None)
+    return [{"decoder": c.name, "sure": c.sure, "evidence": list(c.evidence)} for c in found]
 
 
 def _try_method(model: "Model", name: str) -> Verdict:

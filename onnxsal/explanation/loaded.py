@@ -5,16 +5,16 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import numpy.typing as npt
 
-from onnxsal.errors import MethodError, OnnxsalError, TargetError
+from onnxsal.errors import MethodError, TargetError
 from onnxsal.explanation.compiled import Compiler
 from onnxsal.explanation.explanation import Explanation, Prediction
 from onnxsal.explanation.inputs import Sample, read_other_inputs, read_samples
 from onnxsal.explanation.runs import ExplainerRun, by_size, feeds_of
 from onnxsal.explanation.scores import class_scores, to_predictions
 from onnxsal.explanation.sharing import open_model
+from onnxsal.explanation.single import explain_target
 from onnxsal.explanation.subject import LoopOptions, Sessions
 from onnxsal.methods import find_method, make_method
 from onnxsal.methods.registry import Method
@@ -22,7 +22,7 @@ from onnxsal.methods.subject import SampledMethod
 from onnxsal.model.card import ResolvedCard, plain
 from onnxsal.model.network import Network
 from onnxsal.session import Cache, Session, resolve_providers, runtime_version
-from onnxsal.targets import TOP, Target, check_range, parse_target
+from onnxsal.targets import Target, check_range, parse_target
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -158,8 +158,9 @@ class Model:
         for rows in by_size(samples):
             feeds = feeds_of(rows, samples, self.card.image.name, others)
             run = ExplainerRun(explainer, feeds, len(rows), batch_size)
+            origin, some = self._provenance(explainer.session), [samples[i] for i in rows]
             for t, aim in enumerate(targets):
-                explanations = self._explain_target(run, aim, [samples[i] for i in rows], method, made)
+                explanations = explain_target(run, aim, some, method, made, self.card.card, origin)
                 found |= {(i, t): e for i, e in zip(rows, explanations, strict=True)}
         flat = [found[i, t] for i in range(len(samples)) for t in range(len(targets))]
         return flat[0] if single and len(targets) == 1 else flat
@@ -280,52 +281,6 @@ class Model:
 
     def _other_inputs(self, given: Mapping[str, Any] | None, samples: Sequence[Sample]) -> dict[str, Array]:
         return read_other_inputs(given, self.card, self.network.signature.inputs, len(samples))
-
-    def _explain_target(
-        self, run: ExplainerRun, target: Target, samples: Sequence[Sample], method: str, made: Method
-    ) -> list[Explanation]:
-        index = run.ranked(target.rank) if target.rank else np.full(len(samples), target.index, np.int64)
-        results = run(index, target.minus)
-        head = run.explainer.facts["findings"]
-        scores: Array | None = None
-        probabilities: Array | None = None
-        if head.get("class_output"):
-            scores, probabilities = class_scores(results[head["class_output"]], head)
-        explanations = []
-        for i, sample in enumerate(samples):
-            chosen = int(index[i])
-            if chosen == TOP and scores is not None and target.form.kind != "neuron":
-                chosen = int(scores[i].argmax())
-            is_class = scores is not None and target.form.kind != "neuron"
-            score = (
-                float(scores[i, chosen])
-                if is_class and target.form.kind == "logit" and scores is not None
-                else float(results["target_score"][i])
-            )
-            attribution, saliency = results["attribution"][i], results["saliency_map"][i]
-            if not np.isfinite(attribution).all():
-                raise OnnxsalError(
-                    f"{method} of {sample.name} has values that are not finite: the model itself overflows on "
-                    f"this image"
-                )
-            explanations.append(
-                Explanation(
-                    attribution=attribution,
-                    heatmap=sample.placement.to_photo(saliency),
-                    target=target.resolved(chosen, self.card.card.label_of(chosen) if is_class else None),
-                    score=score,
-                    method=method,
-                    settings={k: getattr(made, k) for k in vars(made)}
-                    | ({"layer": layer} if (layer := run.explainer.facts["layer"]) else {}),
-                    predictions=()
-                    if scores is None or probabilities is None
-                    else to_predictions(scores[i], probabilities[i], 5, self.card.card),
-                    provenance=self._provenance(run.explainer.session),
-                    photo=sample.photo,
-                    name=sample.name,
-                )
-            )
-        return explanations
 
     def means_boxes(self, targets: Sequence[Target]) -> bool:
         """Whether targets are detections: they say so, or the model has no classes but a detector's head."""

@@ -379,5 +379,11 @@ def test_a_box_is_explained_under_masks(one):
     assert not found.heatmap.any() or np.ptp(found.attribution) < 1e-4
 
 
+def test_inspect_says_what_speaks_for_a_head():
+    found = load(yolox_raw()).inspect().detectors
+    assert found[0]["decoder"] == "yolox"
+    assert "boxes are not decoded in the graph (no Exp)" in found[0]["evidence"]
+
+
 def test_every_decoder_has_a_head_here():
     assert {one.decoder for one in HEADS} == set(decoders())

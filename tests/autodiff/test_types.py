@@ -16,6 +16,8 @@ from onnxsal.autodiff import vjp
 CASES = some_of_each_operator(3)
 # A scatter with a reduction, an LRN of even size, and what ONNX has no such type of.
 NOT_IN_FLOAT16 = {"Celu", "LRN", "NonMaxSuppression", "Range", "ScatterElements", "ScatterND"}
+# Classical machine learning knows no halves.
+NOT_IN_FLOAT16 |= {"ArrayFeatureExtractor", "Binarizer", "Scaler", "TreeEnsemble"}
 # In bfloat16 ONNX Runtime's CPU kernels move elements, and do little else.
 IN_BFLOAT16 = {"Concat", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Pad", "Reshape", "Slice"}
 IN_BFLOAT16 |= {"Squeeze", "Transpose", "Unsqueeze"}

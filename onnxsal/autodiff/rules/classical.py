@@ -13,7 +13,8 @@ def array_feature_extractor(op, node, g):
 
 @vjp("Scaler", wrt="X", domain=ML)
 def scaler(op, node, g):
-    return op.Mul(g, op.const(node.attrs["scale"], g.dtype))
+    # It gives float32 whatever it takes.
+    return op.cast(op.Mul(g, op.const(node.attrs["scale"], g.dtype)), node.X.dtype)
 
 
 # Constant between their thresholds.

@@ -4,10 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from onnxsal.methods.masking import Estimator, make_design, maps_of, worst_error
+from onnxsal.methods.masking import Estimator, masked_maps
 from onnxsal.methods.registry import check_at_least, method
 from onnxsal.methods.subject import Sampled
-from onnxsal.sampling.tallies import Floats, Scores
 
 if TYPE_CHECKING:
     from onnxsal.methods.subject import Subject
@@ -34,7 +33,7 @@ class DRISE:
         decoder: Name of the decoder of the head; None recognises it.
         fill: As for `rise`.
         seed: Of the masks.
-        batch_size: Masks in a run; None fits it to the memory.
+        batch_size: Masks in a run; None takes `explain`'s own `batch_size`.
     """
 
     samples: int = 5000
@@ -61,13 +60,5 @@ class DRISE:
     def attribute(self, subject: "Subject") -> Iterator[Sequence[Sampled]]:
         """Yield the maps of all detections."""
         space = subject.mask_space(self.cells)
-        plan = make_design(space, self.estimator, self.keep, self.seed)
         run = subject.found_again(space, subject.fill(self.fill), self.similarity)
-        centred = self.estimator != "paper"
-
-        def error(scores: Floats) -> float:
-            return worst_error(maps_of(space, plan, scores, self.keep, centred=centred))
-
-        tally = Scores(self.samples, subject.targets, error, subject.checkpoint())
-        for _ in subject.loop(lambda i, j: run(plan.draw(i, j)), tally, self.samples, self.batch_size):
-            yield maps_of(space, plan, tally.scores, self.keep, centred=centred)
+        yield from masked_maps(self, subject, space, run)

@@ -1,6 +1,6 @@
 """Methods that hide parts of the image and watch the score: they look at nothing but inputs and outputs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from onnxsal.graph.builder import Op
+    from onnxsal.methods.drise import DRISE
     from onnxsal.methods.subject import Subject
     from onnxsal.methods.view import View
 
@@ -41,7 +42,7 @@ class RISE:
         fill: What is seen where the mask hides: `zero`, the model input's own zero (after normalisation the mean
             colour), `mean`, the image's mean colour, `black`, `blur`, or a number.
         seed: Of the masks.
-        batch_size: Masks in a run; None fits it to the memory.
+        batch_size: Masks in a run; None takes `explain`'s own `batch_size`.
     """
 
     samples: int = 4000
@@ -64,17 +65,8 @@ class RISE:
     def attribute(self, subject: "Subject") -> Iterator[Sequence[Sampled]]:
         """Yield the maps of all targets."""
         space = subject.mask_space(self.cells)
-        plan = make_design(space, self.estimator, self.keep, self.seed)
         run = subject.masked_scores(space, subject.fill(self.fill), probability=True)
-
-        centred = self.estimator != "paper"
-
-        def error(scores: Floats) -> float:
-            return worst_error(maps_of(space, plan, scores, self.keep, centred=centred))
-
-        tally = Scores(self.samples, subject.targets, error, subject.checkpoint())
-        for _ in subject.loop(lambda i, j: run(plan.draw(i, j)), tally, self.samples, self.batch_size):
-            yield maps_of(space, plan, tally.scores, self.keep, centred=centred)
+        yield from masked_maps(self, subject, space, run)
 
 
 @method("occlusion")
@@ -89,7 +81,7 @@ class Occlusion:
         stride: From window to window; None takes a quarter of the window.
         fill: What is seen in the window: `zero`, the model input's own zero (after normalisation the mean colour),
             `mean`, the image's mean colour, `black`, `grey`, `white`, `blur`, or a number.
-        batch_size: Windows in a run; None fits it to the memory.
+        batch_size: Windows in a run; None takes `explain`'s own `batch_size`.
     """
 
     window: int | None = None
@@ -138,7 +130,7 @@ class ScoreCAM:
     Attributes:
         layer: The layer; None takes the last with a spatial extent.
         fill: What is seen where the mask hides, as for `rise`.
-        batch_size: Masks in a run; None fits it to the memory.
+        batch_size: Masks in a run; None takes `explain`'s own `batch_size`.
     """
 
     layer: str | None = None
@@ -187,6 +179,21 @@ class Activation:
     def reduce(self, op: "Op", attribution: "ir.Value", channel_axis: int) -> "ir.Value":
         """Return the strongest channel."""
         return op.ReduceMax(attribution, axes=[1], keepdims=0)
+
+
+def masked_maps(
+    rise: "RISE | DRISE", subject: "Subject", space: MaskSpace, run: Callable[[Draws], object]
+) -> Iterator[Sequence[Sampled]]:
+    """Yield the maps that random masks give, better ones as runs come in; `run` scores masks."""
+    plan = make_design(space, rise.estimator, rise.keep, rise.seed)
+    centred = rise.estimator != "paper"
+
+    def maps(scores: Floats) -> list[Sampled]:
+        return maps_of(space, plan, scores, rise.keep, centred=centred)
+
+    tally = Scores(rise.samples, subject.targets, lambda scores: worst_error(maps(scores)), subject.checkpoint())
+    for _ in subject.loop(lambda i, j: run(plan.draw(i, j)), tally, rise.samples, rise.batch_size):
+        yield maps(tally.scores)
 
 
 def make_design(space: MaskSpace, estimator: Estimator | None, keep: float, seed: int) -> Design:

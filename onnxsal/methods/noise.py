@@ -37,7 +37,7 @@ class SmoothGrad:
         scale: What `noise` is a fraction of: the image's own `range`, or 1 (`unit`).
         layer: The layer of the base method, if it takes one.
         seed: Of the noise.
-        batch_size: Copies in a run; None fits it to the memory.
+        batch_size: Copies in a run; None takes `explain`'s own `batch_size`.
     """
 
     base: str = "gradient"

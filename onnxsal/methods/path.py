@@ -30,7 +30,7 @@ class IntegratedGradients:
         steps: Points on the way.
         baseline: What stands for "nothing there": `zero`, the model input's own zero (after normalisation the mean
             colour), `mean`, the image's mean colour, `black`, `blur`, or a number.
-        batch_size: Points in a run; None fits it to the memory.
+        batch_size: Points in a run; None takes `explain`'s own `batch_size`.
     """
 
     steps: int = 50

@@ -135,6 +135,9 @@ def _adds_constant(node: ir.Node) -> bool:
 
 def _is_weight(value: ir.Value) -> bool:
     """Tell whether a value is constant, perhaps decoded."""
+    if value.const_value is not None:
+        return True
     node = value.producer()
-    decoded = node is not None and node.op_type == "DequantizeLinear" and node.inputs[0] is not None
-    return value.const_value is not None or (decoded and node.inputs[0].const_value is not None)  # type: ignore[union-attr]
+    if node is None or node.op_type != "DequantizeLinear" or node.inputs[0] is None:
+        return False
+    return node.inputs[0].const_value is not None

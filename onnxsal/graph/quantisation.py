@@ -179,7 +179,8 @@ def real(op: Op, value: ir.Value, original: Callable[[ir.Value], ir.Value] = lam
     quantised = fused_into(value)
     if quantised is not None and node is not None and node.op_type in _CHEAP and _reads_quantised(node):
         inputs = [None if v is None else real(op, v, original) for v in node.inputs]
-        return op.emit(node.op_type, *inputs, **{k: a.value for k, a in node.attributes.items()})  # type: ignore[no-any-return]
+        again: ir.Value = op.emit(node.op_type, *inputs, **{k: a.value for k, a in node.attributes.items()})
+        return again
     if quantised is not None:
         return real(op, quantised, original)
     if node is not None and node.op_type == "DequantizeLinear" and node.domain in _DOMAINS:

@@ -135,7 +135,8 @@ class Writer:
     def number(self, number: float, like: ir.Value) -> ir.Value:
         """Return a constant of the type of another value, which may not be known yet."""
         if like.dtype is None:
-            return self.CastLike(self.constant(np.array(number, np.float32), ir.DataType.FLOAT), like)  # type: ignore[no-any-return]
+            cast: ir.Value = self.CastLike(self.constant(np.array(number, np.float32), ir.DataType.FLOAT), like)
+            return cast
         return self.constant(np.array(number, like.dtype.numpy()), like.dtype)
 
     def constant(self, array: np.ndarray[Any, Any], dtype: ir.DataType) -> ir.Value:

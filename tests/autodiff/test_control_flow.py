@@ -4,20 +4,10 @@ import numpy as np
 import onnx
 import pytest
 from numpy.testing import assert_allclose
-from support.control import directional, gradient_model, model, run, session
+from support.control import agrees, directional, gradient_model, model, normal, run, session
 
 from onnxsal.autodiff import STANDARD
 from onnxsal.errors import UnsupportedModel
-
-
-def normal(*shape):
-    return np.random.default_rng(sum(shape) + len(shape)).standard_normal(shape)
-
-
-def agrees(text, rng, of="y", **feeds):
-    for name, analytic, numeric in directional(model(text), feeds, rng, of):
-        assert analytic == pytest.approx(numeric, rel=1e-5, abs=1e-7), name
-
 
 # ----- If -----
 

@@ -2,17 +2,7 @@
 
 import numpy as np
 import pytest
-from support.control import directional, gradient_model, model, run
-
-
-def normal(*shape):
-    return np.random.default_rng(sum(shape) + len(shape)).standard_normal(shape)
-
-
-def agrees(text, rng, of="y", **feeds):
-    for name, analytic, numeric in directional(model(text), feeds, rng, of):
-        assert analytic == pytest.approx(numeric, rel=1e-5, abs=1e-7), name
-
+from support.control import agrees, gradient_model, model, normal, run
 
 LISTS = {
     "a list that a loop fills": (

@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime as ort
+import pytest
 
 from onnxsal.autodiff import STANDARD, vjp
 
@@ -51,3 +52,13 @@ def directional(source: onnx.ModelProto, feeds: dict, rng, of: str = "y") -> lis
             assert g.shape == feeds[name].shape
             found.append((name, float(np.sum(g * u)), numeric))
     return found
+
+
+def normal(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape) + len(shape)).standard_normal(shape)
+
+
+def agrees(text: str, rng, of: str = "y", **feeds: np.ndarray) -> None:
+    """Fail unless the gradients of a model, given as text, agree with finite differences."""
+    for name, analytic, numeric in directional(model(text), feeds, rng, of):
+        assert analytic == pytest.approx(numeric, rel=1e-5, abs=1e-7), name

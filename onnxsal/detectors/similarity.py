@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
-from onnxsal.detectors.emit import column
+from onnxsal.detectors.emit import part
 from onnxsal.detectors.registry import Proposals
 from onnxsal.graph.builder import Op
 from onnxsal.graph.types import dims
@@ -35,7 +35,7 @@ def best_match(op: Op, proposals: Proposals, boxes: ir.Value, probabilities: ir.
     proposals = _with_nothing(op, proposals)
     overlap = _overlaps(op, proposals.boxes, boxes)
     agreement = _agreement(op, proposals, probabilities, kind)
-    return op.ReduceMax(op.Mul(overlap, agreement), axes=[1], keepdims=0)
+    return op.ReduceMax(op.Mul(overlap, agreement), axes=[2], keepdims=0)
 
 
 def _with_nothing(op: Op, proposals: Proposals) -> Proposals:
@@ -51,10 +51,14 @@ def _with_nothing(op: Op, proposals: Proposals) -> Proposals:
     return Proposals(boxes, probabilities, objectness, proposals.top_only)
 
 
+# Proposals lie along the last axis: there are thousands, of few detections, and broadcasting runs along the last axis.
+
+
 def _overlaps(op: Op, proposed: ir.Value, boxes: ir.Value) -> ir.Value:
-    """Return the intersection over union of each proposal (N, P, 4) with each box (T, 4): (N, P, T)."""
-    px1, py1, px2, py2 = (op.Unsqueeze(column(op, proposed, i), [2]) for i in range(4))
-    x1, y1, x2, y2 = (column(op, boxes, i) for i in range(4))
+    """Return the intersection over union of each proposal (N, P, 4) with each box (T, 4): (N, T, P)."""
+    rows = op.Transpose(proposed, perm=[0, 2, 1])
+    px1, py1, px2, py2 = (part(op, rows, i, i + 1, axis=1) for i in range(4))
+    x1, y1, x2, y2 = (part(op, boxes, i, i + 1) for i in range(4))
     width = op.Relu(op.Sub(op.Min(px2, x2), op.Max(px1, x1)))
     height = op.Relu(op.Sub(op.Min(py2, y2), op.Max(py1, y1)))
     shared = op.Mul(width, height)
@@ -64,19 +68,16 @@ def _overlaps(op: Op, proposed: ir.Value, boxes: ir.Value) -> ir.Value:
 
 
 def _agreement(op: Op, proposals: Proposals, probabilities: ir.Value, kind: Kind) -> ir.Value:
-    """Return how well the classes of each proposal fit each detection, objectness included: (N, P, T)."""
-    p = proposals.probabilities
-    if kind == "hard":
-        scores = op.MatMul(p, op.Transpose(_top_class(op, probabilities), perm=[1, 0]))
-        return scores if proposals.objectness is None else op.Mul(scores, op.Unsqueeze(proposals.objectness, [2]))
-    own = None if proposals.objectness is None else op.Unsqueeze(proposals.objectness, [2])
-    if kind == "dot":
-        product = op.MatMul(p, op.Transpose(probabilities, perm=[1, 0]))
+    """Return how well the classes of each proposal fit each detection, objectness included: (N, T, P)."""
+    p = op.Transpose(proposals.probabilities, perm=[0, 2, 1])
+    own = None if proposals.objectness is None else op.Unsqueeze(proposals.objectness, [1])
+    if kind in ("hard", "dot"):
+        product = op.MatMul(_top_class(op, probabilities) if kind == "hard" else probabilities, p)
         return product if own is None else op.Mul(product, own)
-    sure = op.ReduceMax(p, axes=[2], keepdims=1) if own is None else own
-    share = op.Div(sure, op.Max(op.ReduceL2(p, axes=[2], keepdims=1), op.scalar(TINY, like=p)))
+    sure = op.ReduceMax(p, axes=[1], keepdims=1) if own is None else own
+    share = op.Div(sure, op.Max(op.ReduceL2(p, axes=[1], keepdims=1), op.scalar(TINY, like=p)))
     length = op.Max(op.ReduceL2(probabilities, axes=[1], keepdims=1), op.scalar(TINY, like=probabilities))
-    return op.Mul(op.MatMul(p, op.Transpose(op.Div(probabilities, length), perm=[1, 0])), share)
+    return op.Mul(op.MatMul(op.Div(probabilities, length), p), share)
 
 
 def _top_class(op: Op, probabilities: ir.Value) -> ir.Value:

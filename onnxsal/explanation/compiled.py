@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from onnxsal.methods.detector import Reading
 
 # Raised whenever what is built for the same method changes, so that old entries are not found.
-FORMAT = 14
+FORMAT = 15
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +67,12 @@ class Compiler:
         key = [repr(method), repr(form), repr(reading), batched]
         return self._kept(key, lambda: self.build(method, form, reading, batched=batched))
 
-    def masked(self, outputs: Sequence[str], *, batched: bool = False) -> CompiledExplainer:
+    def masked(self, outputs: Sequence[str], *, filled: bool, batched: bool = False) -> CompiledExplainer:
         """Return the model with a mask before its image (`methods.masked`).
 
         Args:
             outputs: Names of the outputs to keep.
+            filled: Whether anything but zero is seen where the mask hides.
             batched: As for `explainer`.
         """
 
@@ -79,11 +80,11 @@ class Compiler:
             from onnxsal.methods.masked import build_masked
 
             image, layout = self._network.card.image.name, self._network.card.card.layout or "NCHW"
-            model = build_masked(self._network.graph(batched=batched), image, layout, outputs)
+            model = build_masked(self._network.graph(batched=batched), image, layout, outputs, filled=filled)
             model.metadata_props["onnxsal.explainer"] = "{}"
             return model
 
-        return self._kept(["masked", list(outputs), batched], build)
+        return self._kept(["masked", list(outputs), filled, batched], build)
 
     def detector(self, reading: "Reading", *, batched: bool = False) -> CompiledExplainer:
         """Return the model with its proposals as outputs: `boxes`, `probabilities`, `objectness`.
@@ -115,15 +116,17 @@ class Compiler:
 
         return candidates(self._network.graph(batched=batched))
 
-    def masked_detector(self, reading: "Reading", kind: "Kind", *, batched: bool = False) -> CompiledExplainer:
+    def masked_detector(
+        self, reading: "Reading", kind: "Kind", *, filled: bool, batched: bool = False
+    ) -> CompiledExplainer:
         """Return the masked model that answers how well detections are found again (`detectors.similarity`)."""
 
         def build() -> "ir.Model":
             from onnxsal.methods.detector import build_masked_detector
 
-            return build_masked_detector(self._network, reading, kind, batched=batched)
+            return build_masked_detector(self._network, reading, kind, filled=filled, batched=batched)
 
-        return self._kept(["masked detector", repr(reading), kind, batched], build)
+        return self._kept(["masked detector", repr(reading), kind, filled, batched], build)
 
     def build(
         self,

@@ -17,6 +17,7 @@ from onnxsal.explanation.inputs import Sample
 from onnxsal.explanation.scores import class_scores
 from onnxsal.methods.registry import Method
 from onnxsal.model.card import Card
+from onnxsal.sampling.feeds import image_feeds, is_filled, mask_feeds
 from onnxsal.sampling.masks import Draws, MaskSpace, rise_space, window_space
 from onnxsal.sampling.scheduler import Schedule, Status, sweep
 from onnxsal.sampling.tallies import Checkpoint, Floats
@@ -132,8 +133,8 @@ class ModelSubject:
     def masked_scores(self, space: MaskSpace, fill: Array, *, probability: bool) -> Callable[[Draws], Floats]:
         """Return what maps n masks to the scores of the image under them, (n, T)."""
         output = self._class_output()
-        session = self._model.compiler.masked([output], batched=self._model.batched).session
-        answer = self._masked(session, space, fill, output)
+        masked = self._model.compiler.masked([output], filled=is_filled(fill), batched=self._model.batched)
+        answer = self._masked(masked.session, space, fill, output)
         return lambda draws: self._pick(answer(draws), probability)
 
     def found_again(self, space: MaskSpace, fill: Array, similarity: "Kind") -> Callable[[Draws], Floats]:
@@ -141,7 +142,8 @@ class ModelSubject:
         assert self._detections is not None
         assert self._reading is not None
         found = self._detections
-        detector = self._model.compiler.masked_detector(self._reading, similarity, batched=self._model.batched)
+        filled, batched = is_filled(fill), self._model.batched
+        detector = self._model.compiler.masked_detector(self._reading, similarity, filled=filled, batched=batched)
         # The outputs of some heads are those of one photo, whatever the batch.
         self._single = self._single or detector.facts["single"]
         own = {"target_boxes": found.boxes, "target_probabilities": found.probabilities}
@@ -151,17 +153,11 @@ class ModelSubject:
         self, session: Session, space: MaskSpace, fill: Array, output: str, own: Mapping[str, Array] | None = None
     ) -> Callable[[Draws], Array]:
         """Return what maps n masks to an output of the masked model."""
-        fixed = {
-            self._model.image: self.x,
-            "mask_rows": space.rows,
-            "mask_columns": space.columns,
-            "mask_outside": space.outside,
-            "mask_fill": fill,
-        } | dict(own or {})
+        fixed = image_feeds(self.x, space, fill) | dict(own or {})
 
         def run(draws: Draws) -> Array:
-            feeds = fixed | {"mask_cells": draws.cells, "mask_y": draws.y, "mask_x": draws.x}
-            return session.run_whole(feeds | self._repeated(len(draws)), [output])[output]
+            feeds = fixed | mask_feeds(space, draws) | self._repeated(len(draws))
+            return session.run_whole(feeds, [output])[output]
 
         return run
 

@@ -138,7 +138,7 @@ def _output(op: Op, value: ir.Value, name: str) -> ir.Value:
     return output
 
 
-def build_masked_detector(network: Network, reading: Reading, kind: Kind, *, batched: bool) -> ir.Model:
+def build_masked_detector(network: Network, reading: Reading, kind: Kind, *, filled: bool, batched: bool) -> ir.Model:
     """Return the masked model whose `answer` (n, T) says how well T detections are found again under n masks.
 
     Inputs beside those of `build_masked`: `target_boxes` (T, 4), `target_probabilities` (T, K).
@@ -152,8 +152,8 @@ def build_masked_detector(network: Network, reading: Reading, kind: Kind, *, bat
         boxes, probabilities = _given(op, TARGET_BOXES, 4), _given(op, TARGET_PROBABILITIES, "K")
         return best_match(op, _float32(op, proposals), boxes, probabilities, "hard" if proposals.top_only else kind)
 
-    card = network.card
-    model = build_masked(network.graph(batched=batched), card.image.name, card.card.layout or "NCHW", finish=finish)
+    image, layout = network.card.image.name, network.card.card.layout or "NCHW"
+    model = build_masked(network.graph(batched=batched), image, layout, finish=finish, filled=filled)
     model.metadata_props["onnxsal.explainer"] = json.dumps(facts)
     return model
 

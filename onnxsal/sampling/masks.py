@@ -8,6 +8,7 @@ number.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -50,12 +51,18 @@ class MaskSpace:
     Attributes:
         rows: (Y, H, s), weights of the cells in each row of pixels, for each vertical shift.
         columns: (X, W, t), likewise.
-        outside: (H, W), what is always kept, such as the padding around a photo.
+        frame: (H, k) and (W, k), whose product is `outside`.
     """
 
     rows: Floats
     columns: Floats
-    outside: Floats
+    frame: tuple[Floats, Floats]
+
+    @cached_property
+    def outside(self) -> Floats:
+        """(H, W), what is always kept, such as the padding around a photo."""
+        kept: Floats = self.frame[0] @ self.frame[1].T
+        return kept
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -72,6 +79,23 @@ class MaskSpace:
         inside = self.rows[draws.y] @ draws.cells @ self.columns[draws.x].transpose(0, 2, 1)
         made: Floats = (inside + self.outside).astype(np.float32)
         return made
+
+    def framed(self) -> "MaskSpace":
+        """Return the same masks of k more rows and columns of cells, which make what lies outside: `frame_cells`."""
+        rows, columns = (
+            np.concatenate([weights, np.broadcast_to(side, (len(weights), *side.shape))], axis=2)
+            for weights, side in zip((self.rows, self.columns), self.frame, strict=True)
+        )
+        return MaskSpace(rows, columns, _no_frame(self.size))
+
+    def frame_cells(self, cells: Floats) -> Floats:
+        """Return cells (n, s + k, t + k) of the space that `framed` returns, from cells (n, s, t) of this one."""
+        count, s, t = cells.shape
+        more = self.frame[0].shape[1]
+        framed = np.zeros((count, s + more, t + more), np.float32)
+        framed[:, :s, :t] = cells
+        framed[:, range(s, s + more), range(t, t + more)] = 1
+        return framed
 
     def gather(self, draws: Draws, weights: Doubles, group: Integers, groups: int) -> Doubles:
         """Return weighted sums of the cells by group and shift: (n,) weights to (groups, Y, X, s, t).
@@ -120,15 +144,27 @@ def rise_space(content: tuple[int, int, int, int], size: tuple[int, int], cells:
     x1, y1, x2, y2 = content
     rows = _shifted(_enlarging(y2 - y1, cells[0]), y2 - y1, y1, size[0])
     columns = _shifted(_enlarging(x2 - x1, cells[1]), x2 - x1, x1, size[1])
-    return MaskSpace(rows, columns, outside(content, size))
+    return MaskSpace(rows, columns, _frame_around(content, size))
 
 
-def outside(content: tuple[int, int, int, int], size: tuple[int, int]) -> Floats:
-    """Return (H, W): 1 beyond the content, 0 within."""
+def _frame_around(content: tuple[int, int, int, int], size: tuple[int, int]) -> tuple[Floats, Floats]:
+    """Return factors of what is 1 beyond the content, 0 within: whole rows above and below, and what is beside it."""
     x1, y1, x2, y2 = content
-    beyond = np.ones(size, np.float32)
-    beyond[y1:y2, x1:x2] = 0
-    return beyond
+    rows, columns = (np.ones(n, np.float32) for n in size)
+    rows[y1:y2], columns[x1:x2] = 0, 0
+    if not rows.any() and not columns.any():
+        return _no_frame(size)
+    return np.stack([rows, 1 - rows], axis=1), np.stack([np.ones_like(columns), columns], axis=1)
+
+
+def _no_frame(size: tuple[int, int]) -> tuple[Floats, Floats]:
+    """Return factors of zero."""
+    return np.zeros((size[0], 0), np.float32), np.zeros((size[1], 0), np.float32)
+
+
+def _all_kept(size: tuple[int, int]) -> tuple[Floats, Floats]:
+    """Return factors of one."""
+    return np.ones((size[0], 1), np.float32), np.ones((size[1], 1), np.float32)
 
 
 def cell_size(length: int, cells: int) -> int:
@@ -172,7 +208,7 @@ def window_space(content: tuple[int, int, int, int], size: tuple[int, int], wind
     """
     x1, y1, x2, y2 = content
     rows, columns = _windows(y1, y2, size[0], window, stride), _windows(x1, x2, size[1], window, stride)
-    return MaskSpace(rows, columns, np.ones(size, np.float32))
+    return MaskSpace(rows, columns, _all_kept(size))
 
 
 def _windows(start: int, stop: int, size: int, window: int, stride: int) -> Floats:
@@ -196,19 +232,18 @@ def layer_space(size: tuple[int, int], grid: tuple[int, int]) -> MaskSpace:
         interpolation_matrix((np.arange(n) + 0.5) * (cells / n), cells)[None]
         for n, cells in zip(size, grid, strict=True)
     )
-    return MaskSpace(rows, columns, np.zeros(size, np.float32))
+    return MaskSpace(rows, columns, _no_frame(size))
 
 
 def feature_space(size: tuple[int, int], cells: int) -> MaskSpace:
     """Return masks of arrays that are no images: `cells` stretches of the first axis, each column by itself."""
-    nothing = np.zeros(size, np.float32)
     columns = np.eye(size[1], dtype=np.float32)[None]
     if size[0] == 1:
-        return MaskSpace(np.ones((1, 1, 1), np.float32), columns, nothing)
-    return MaskSpace(_shifted(_enlarging(size[0], cells), size[0], 0, size[0]), columns, nothing)
+        return MaskSpace(np.ones((1, 1, 1), np.float32), columns, _no_frame(size))
+    return MaskSpace(_shifted(_enlarging(size[0], cells), size[0], 0, size[0]), columns, _no_frame(size))
 
 
 def stretch_space(size: tuple[int, int], window: int, stride: int) -> MaskSpace:
     """Return masks that hide one stretch of the first axis in one column each."""
     columns = np.eye(size[1], dtype=np.float32)[:, :, None]
-    return MaskSpace(_windows(0, size[0], size[0], window, stride), columns, np.ones(size, np.float32))
+    return MaskSpace(_windows(0, size[0], size[0], window, stride), columns, _all_kept(size))

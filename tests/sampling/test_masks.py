@@ -92,3 +92,21 @@ def test_a_layers_cells_are_enlarged_as_heatmaps_are(rng):
     space = layer_space(SIZE, (4, 5))
     nothing = np.zeros(3, np.int64)
     assert_allclose(space.render(Draws(cells, nothing, nothing)), enlarge(cells, SIZE), atol=1e-6)
+
+
+@pytest.mark.parametrize("content", [WHOLE, (4, 6, 26, 20), (0, 6, 30, 23), (3, 0, 30, 23)])
+def test_what_lies_outside_can_be_made_by_more_cells(content):
+    for space, draws in _some_masks(content):
+        whole = space.framed()
+        assert not whole.outside.any()
+        made = whole.render(Draws(space.frame_cells(draws.cells), draws.y, draws.x))
+        assert_array_equal(made, space.render(draws))
+
+
+def _some_masks(content):
+    space = rise_space(content, SIZE, (5, 4))
+    yield space, Independent(space, 0, 0.5).draw(0, 20)
+    windows = window_space(content, SIZE, 5, 3)
+    yield windows, all_windows(windows)
+    layer = layer_space(SIZE, (4, 6))
+    yield layer, Draws(np.random.default_rng(0).random((3, 4, 6), np.float32), *np.zeros((2, 3), np.int64))

@@ -10,6 +10,7 @@ OnnxsalError
 ├── DetectorError        a detector's output is of no known family, or not of the one named
 ├── LayerError           no such layer, or not one the method can use
 ├── MethodError          no such method or setting, or it does not fit the model
+├── OutOfMemory          a run needs more memory than there is
 ├── RuntimeMissing       no ONNX Runtime, two of them, or not the provider asked for
 └── OutputError          a file cannot be written, or would be overwritten
 """
@@ -53,6 +54,10 @@ class LayerError(OnnxsalError):
 
 class MethodError(OnnxsalError):
     """Raised for an unknown method or setting, or for a method that this model rules out."""
+
+
+class OutOfMemory(OnnxsalError):
+    """Raised when ONNX Runtime finds no memory for a run; loops then try with fewer samples."""
 
 
 class RuntimeMissing(OnnxsalError):

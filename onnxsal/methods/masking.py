@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -42,7 +43,7 @@ class RISE:
         fill: What is seen where the mask hides: `zero`, the model input's own zero (after normalisation the mean
             colour), `mean`, the image's mean colour, `black`, `blur`, or a number.
         seed: Of the masks.
-        batch_size: Masks in a run; None takes `explain`'s own `batch_size`.
+        batch_size: Masks in a run; None takes what is fastest and fits into memory.
     """
 
     samples: int = 4000
@@ -81,14 +82,12 @@ class Occlusion:
         stride: From window to window; None takes a quarter of the window.
         fill: What is seen in the window: `zero`, the model input's own zero (after normalisation the mean colour),
             `mean`, the image's mean colour, `black`, `grey`, `white`, `blur`, or a number.
-        normalisation: `windows` gives the mean over the windows that cover a pixel, `none` the sum.
-        batch_size: Windows in a run; None takes `explain`'s own `batch_size`.
+        batch_size: Windows in a run; None takes what is fastest and fits into memory.
     """
 
     window: int | None = None
     stride: int | None = None
     fill: str = "zero"
-    normalisation: Literal["windows", "none"] = "windows"
     batch_size: int | None = None
 
     asks: ClassVar[str] = "classes"
@@ -113,9 +112,7 @@ class Occlusion:
             one = np.zeros(len(scores), np.int64)
             covered = space.interpolate(space.gather(seen, -np.ones(len(scores)), one, 1)[0])
             falls = (whole.astype(np.float64) - scores).T
-            sums = [space.interpolate(space.gather(seen, -fall, one, 1)[0]) for fall in falls]
-            if self.normalisation == "none":
-                return [Sampled(total.astype(np.float32), None, 0.0, len(scores)) for total in sums]
+            sums = (space.interpolate(space.gather(seen, -fall, one, 1)[0]) for fall in falls)
             means = (np.divide(total, covered, out=np.zeros_like(total), where=covered > 0.5) for total in sums)
             return [Sampled(mean.astype(np.float32), None, 0.0, len(scores)) for mean in means]
 
@@ -134,7 +131,7 @@ class ScoreCAM:
     Attributes:
         layer: The layer; None takes the last with a spatial extent.
         fill: What is seen where the mask hides, as for `rise`.
-        batch_size: Masks in a run; None takes `explain`'s own `batch_size`.
+        batch_size: Masks in a run; None takes what is fastest and fits into memory.
     """
 
     layer: str | None = None
@@ -192,12 +189,13 @@ def masked_maps(
     plan = make_design(space, rise.estimator, rise.keep, rise.seed)
     centred = rise.estimator != "paper"
 
-    def maps(scores: Floats) -> list[Sampled]:
-        return maps_of(space, plan, scores, rise.keep, centred=centred)
+    @lru_cache(maxsize=1)
+    def maps(count: int) -> list[Sampled]:
+        return maps_of(space, plan, tally.scores[:count], rise.keep, centred=centred)
 
-    tally = Scores(rise.samples, subject.targets, lambda scores: worst_error(maps(scores)), subject.checkpoint())
+    tally = Scores(rise.samples, subject.targets, lambda s: worst_error(maps(len(s))), subject.checkpoint())
     for _ in subject.loop(lambda i, j: run(plan.draw(i, j)), tally, rise.samples, rise.batch_size):
-        yield maps(tally.scores)
+        yield maps(tally.done)
 
 
 def make_design(space: MaskSpace, estimator: Estimator | None, keep: float, seed: int) -> Design:

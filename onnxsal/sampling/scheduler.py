@@ -11,6 +11,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
+from onnxsal.errors import OutOfMemory
+
 # The first look at a running result is after so many samples, each later one after twice as many.
 FIRST_LOOK = 64
 
@@ -63,13 +67,14 @@ class Schedule:
         batch_size: Samples in a run.
         workers: Runs at a time.
         tolerance: End once the relative standard error is below; None never does.
-        step: Batches end at multiples of this, if it is above 1.
+        looks: Look at the result on the way; a look costs as much as making the map.
     """
 
     total: int
     batch_size: int
     workers: int = 1
     tolerance: float | None = None
+    looks: bool = True
 
     def ranges(self, start: int) -> Iterator[tuple[int, int]]:
         """Yield first and last (exclusive) index of the runs from `start` on."""
@@ -91,7 +96,7 @@ def sweep(
     """Run a loop to its end; yields at each look, when `tally` holds a result worth showing, and at the end.
 
     Args:
-        answer: What to gather of the samples from one index up to another.
+        answer: What to gather of the samples from one index up to another, as an array (n, ...).
         tally: Where it goes, and from where the loop goes on.
         schedule: How it is run.
         progress: Told after every run.
@@ -100,9 +105,9 @@ def sweep(
     look = next_look(tally.done)
     error: float | None = None
     try:
-        for start, result in _in_order(answer, schedule, tally.done):
+        for start, result in _in_order(Sparing(answer), schedule, tally.done):
             tally.put(start, result)
-            if tally.done >= look and tally.done < schedule.total:
+            if schedule.looks and look <= tally.done < schedule.total:
                 look = next_look(tally.done)
                 error = tally.relative_error()
                 yield clock.status(tally.done, error)
@@ -114,7 +119,7 @@ def sweep(
                 tally.save()
     finally:
         tally.save()
-    yield clock.status(tally.done, tally.relative_error())
+    yield clock.status(tally.done, tally.relative_error() if schedule.looks else None)
 
 
 def next_look(done: int) -> int:
@@ -150,6 +155,34 @@ def _in_order(answer: Callable[[int, int], object], schedule: Schedule, start: i
                     due = min(due + schedule.batch_size, schedule.total)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+class Sparing:
+    """Answers a run that finds no memory in two halves, and from then on takes no more at a time than worked."""
+
+    def __init__(self, answer: Callable[[int, int], object]) -> None:
+        self._answer = answer
+        self._most: int | None = None
+
+    def __call__(self, start: int, stop: int) -> object:
+        """Return the answer of the samples from `start` up to `stop`.
+
+        Raises:
+            OutOfMemory: There is not enough for a single one.
+        """
+        most = self._most
+        if most is not None and stop - start > most:
+            return self._parts(start, stop, most)
+        try:
+            return self._answer(start, stop)
+        except (OutOfMemory, MemoryError):
+            if stop - start == 1:
+                raise
+            self._most = most = min(self._most or stop, (stop - start) // 2)
+        return self._parts(start, stop, most)
+
+    def _parts(self, start: int, stop: int, most: int) -> object:
+        return np.concatenate([np.asarray(self(i, min(i + most, stop))) for i in range(start, stop, most)])
 
 
 class _Clock:

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxsal.errors import ModelError, OnnxsalError, RuntimeMissing
+from onnxsal.errors import ModelError, OnnxsalError, OutOfMemory, RuntimeMissing
 from onnxsal.session.lending import Weights, open_lending
 from onnxsal.session.runtime import load_runtime
 
 Array = npt.NDArray[Any]
 
 QUIET = 3  # errors only; files of IR 3 warn once per weight
+NO_MEMORY = ("failed to allocate memory", "bad_alloc", "bad allocation", "out of memory", "alloc_failed")
+"""What ONNX Runtime, the C++ library, CUDA and its libraries say when there is none left."""
 
 
 class Session:
@@ -121,6 +123,8 @@ class Session:
         try:
             results = self._session.run(names, shared)
         except Exception as error:  # as above
+            if isinstance(error, MemoryError) or any(words in str(error).lower() for words in NO_MEMORY):
+                raise OutOfMemory(f"too little memory to run the model: {first_line(error)}") from error
             raise OnnxsalError(f"ONNX Runtime failed to run the model: {first_line(error)}") from error
         return dict(zip(names, results, strict=True))
 

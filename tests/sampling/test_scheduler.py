@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from onnxsal.errors import OutputError
+from onnxsal.errors import OutOfMemory, OutputError
 from onnxsal.sampling.scheduler import Schedule, next_look, sweep
 from onnxsal.sampling.tallies import Checkpoint, Moments, Scores
 
@@ -124,3 +124,41 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
     path.write_bytes(b"no archive")
     with pytest.raises(OutputError, match=r"photo\.npz is no checkpoint"):
         Scores(20, 2, checkpoint=Checkpoint(path, "job"))
+
+
+# ----- Memory -----
+
+
+def only(most: int, asked: list[int]):
+    """Return what answers up to so many samples at a time, and notes how many it was asked for."""
+
+    def limited(start: int, stop: int) -> np.ndarray:
+        asked.append(stop - start)
+        if stop - start > most:
+            raise OutOfMemory("too little memory")
+        return answer(start, stop)
+
+    return limited
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_batch_that_finds_no_memory_is_halved_and_the_loop_goes_on(workers):
+    asked = []
+    tally, _ = run(batch=50, workers=workers, of=only(7, asked))
+    assert_array_equal(tally.scores, answer(0, 200))
+    if workers == 1:  # 50, 25 and 12 do not fit, 6 does, and is not exceeded again
+        assert asked[:4] == [50, 25, 12, 6]
+        assert max(asked[4:]) == 6
+
+
+def test_too_little_memory_for_one_sample_is_told():
+    with pytest.raises(OutOfMemory, match="too little memory"):
+        run(batch=8, of=only(0, []))
+
+
+def test_nobody_looks_where_nobody_asks():
+    looked = []
+    tally = Scores(300, 2, error=lambda scores: looked.append(len(scores)) or 0.0)
+    states = list(sweep(answer, tally, Schedule(300, 10, looks=False)))
+    assert [s.done for s in states] == [300]
+    assert looked == []

@@ -44,12 +44,10 @@ if TYPE_CHECKING:
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
-    default=8,
-    show_default=True,
-    help="Images at a time; fewer need less memory.",
+    help="Images at a time, by default 8; of methods of many runs, perturbed images in a run, by default what is "
+    "fastest and fits into memory.",
 )
 @options.settings_option()
-@options.like_option()
 @options.loop_options()
 @options.card_option()
 @options.inputs_option()
@@ -64,10 +62,9 @@ def command(
     output: Path,
     formats: tuple[str, ...],
     providers: tuple[str, ...],
-    batch_size: int,
+    batch_size: int | None,
     settings: dict[str, str],
-    like: str | None,
-    workers: int,
+    workers: int | None,
     tolerance: float | None,
     checkpoint: Path | None,
     card: Path | None,
@@ -86,8 +83,9 @@ def command(
     from onnxsal.cli.outputs import Outputs
     from onnxsal.cli.progress import Progress
     from onnxsal.explanation import LoopOptions
+    from onnxsal.explanation.loaded import BATCH_SIZE
 
-    choices = choose(methods, layer, settings, like)
+    choices = choose(methods, layer, settings)
     check_loops(choices, checkpoint)
     loaded = onnxsal.load(model, card=card, providers=providers or None)
     outputs = Outputs(output, tuple(dict.fromkeys(formats)), overwrite)
@@ -99,12 +97,12 @@ def command(
     loop = LoopOptions(workers, tolerance, checkpoint, progress=progress.follow)
 
     def explain(photos: Sequence[Path]) -> "Iterator[tuple[Explanation, ...]]":
-        given: dict[str, Any] = {"target": target, "batch_size": batch_size, "loop": loop, "like": like}
+        given: dict[str, Any] = {"target": target, "batch_size": batch_size, "loop": loop}
         given |= {"inputs": inputs} if inputs else {}
         return zip(*(loaded.explain(list(photos), c.name, **c.options, **given) for c in choices), strict=True)
 
     # A file of --input may have a sample for each image, so that they all go in one call.
-    step = len(images) if inputs else batch_size
+    step = len(images) if inputs else batch_size or BATCH_SIZE
     for start in range(0, len(images), step):
         progress.show("explained", start)
         stop = start + step
@@ -138,9 +136,10 @@ def _targets(
     """Return what is explained of a photo, each as one would type it: of a detector, one for each detection meant."""
     from onnxsal.explanation.boxed import THRESHOLD
     from onnxsal.explanation.detecting import choose
+    from onnxsal.methods import make_method
 
     aims = loaded.read_target(target)
-    detecting = [c.method for c in choices if c.asks == "detections"]
+    detecting = [make_method(c.name, c.options) for c in choices if c.asks == "detections"]
     if not detecting and not (hasattr(loaded, "card") and loaded.means_boxes(aims)):
         return [t.text for t in aims]
     options = {key: getattr(detecting[0], key) for key in ("threshold", "overlap", "decoder")} if detecting else {}

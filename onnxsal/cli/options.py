@@ -51,23 +51,12 @@ def settings_option() -> Decorator:
     )
 
 
-def like_option() -> Decorator:
-    """Return --like."""
-    return click.option(
-        "--like",
-        metavar="LIBRARY",
-        help="Take the conventions of captum, pair, torchray, eclique or vem; --set wins over them.",
-    )
-
-
 def loop_options() -> Decorator:
     """Return --workers, --tolerance and --checkpoint, of methods that run the model many times."""
     workers = click.option(
         "--workers",
         type=click.IntRange(min=1),
-        default=1,
-        show_default=True,
-        help="Runs at a time, for methods of many runs.",
+        help="Runs at a time, for methods of many runs; by default one per core, on a GPU one.",
     )
     tolerance = click.option(
         "--tolerance",

@@ -106,7 +106,10 @@ class ArraySubject:
     ) -> Iterator[Status]:
         """Run a loop, as the user asked for it to be run."""
         options = self._options
-        schedule = Schedule(samples, batch_size or self._batch_size, options.workers, options.tolerance)
+        # A Python function may not bear several runs at a time.
+        schedule = Schedule(
+            samples, batch_size or self._batch_size, options.workers or 1, options.tolerance, options.looks
+        )
         return sweep(answer, tally, schedule, options.progress)
 
     def checkpoint(self, part: str = "") -> Checkpoint | None:

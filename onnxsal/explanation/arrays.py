@@ -19,7 +19,6 @@ from onnxsal.explanation.explanation import Explanation, Prediction
 from onnxsal.explanation.subject import LoopOptions
 from onnxsal.maps import scale_to_unit
 from onnxsal.methods import find_method, make_method
-from onnxsal.methods.presets import with_preset
 from onnxsal.methods.subject import Sampled, SampledMethod
 from onnxsal.model.source import Source
 from onnxsal.session import Session, resolve_providers, runtime_version
@@ -121,9 +120,8 @@ class ArrayModel:
         method: str = "rise",
         target: str | int | Target | None = None,
         *,
-        batch_size: int = BATCH_SIZE,
+        batch_size: int | None = None,
         loop: LoopOptions | None = None,
-        like: str | None = None,
         **settings: Any,
     ) -> Any:
         """Return why the model gives the target its score: an `Explanation`, or a list of them.
@@ -134,29 +132,27 @@ class ArrayModel:
             x: A sample, a batch of samples where the input's shape is known, a .npy file, or a list of these.
             method: `rise` or `occlusion`.
             target: `top` (default), `top:3`, a class index, a label, `281-285`.
-            batch_size: Samples in a run.
+            batch_size: Samples in a run; None takes 256.
             loop: Workers, early end, checkpoint, progress.
-            like: The library whose conventions are taken, as of models of images.
-            **settings: The method's own settings; they win over `like`. Cells are stretches of the first axis of a
-                sample; each entry of the other axes, and of a vector, is a cell of its own. Of occlusion, `window` and
-                `stride` count along the first axis.
+            **settings: The method's own settings. Cells are stretches of the first axis of a sample; each entry of the
+                other axes, and of a vector, is a cell of its own. Of occlusion, `window` and `stride` count along the
+                first axis.
 
         Raises:
             OnnxsalError: The sample, the method or the target does not fit the model.
         """
-        made = self._method(method, settings, like)
+        made = self._method(method, settings)
         samples, single = self._read(x)
         targets = self.read_target(target)
         flat: list[Explanation] = []
         for i, sample in enumerate(samples):
             flat += self._explain(sample, targets, method, made, batch_size, loop or LoopOptions(), f"sample_{i}")
-        flat = [explanation.credited(like) for explanation in flat]
         return flat[0] if single and len(flat) == 1 else flat
 
-    def _method(self, name: str, settings: Mapping[str, Any], like: str | None) -> SampledMethod:
+    def _method(self, name: str, settings: Mapping[str, Any]) -> SampledMethod:
         if find_method(name).name not in METHODS:
             raise MethodError(f"{name} needs an image, and {self._without_image()}")
-        made = make_method(name, with_preset(like, name, settings))
+        made = make_method(name, settings)
         assert isinstance(made, SampledMethod)
         return made
 
@@ -166,7 +162,7 @@ class ArrayModel:
         targets: Sequence[Target],
         name: str,
         method: SampledMethod,
-        batch_size: int,
+        batch_size: int | None,
         options: LoopOptions,
         called: str,
     ) -> list[Explanation]:
@@ -177,7 +173,7 @@ class ArrayModel:
         for t in targets:
             index = int(order[(t.rank or 1) - 1]) if t.index == TOP else t.index
             settled.append(t.resolved(index, self._label(index)))
-        subject = ArraySubject(self, x, settled, [repr(method), self._provenance], batch_size, options)
+        subject = ArraySubject(self, x, settled, [repr(method), self._provenance], batch_size or BATCH_SIZE, options)
         *_, maps = method.attribute(subject)
         predictions = tuple(self._ranked(table, 5))
         return [

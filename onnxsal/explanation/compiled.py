@@ -7,6 +7,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from onnxsal import __version__
 from onnxsal.errors import ModelError
 from onnxsal.explanation.sharing import PROTOBUF_LIMIT, open_session, own_bytes, save_model
+from onnxsal.graph.footprint import Footprint
 from onnxsal.methods.registry import Method
 from onnxsal.model.network import Network
 from onnxsal.session import Cache, Session
@@ -42,6 +44,19 @@ class CompiledExplainer:
     facts: Mapping[str, Any]
 
 
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """What a session is opened for that will have other runs beside it.
+
+    Attributes:
+        shape: Of the model's input, (1, ...).
+        threads: From what a sample takes in a run to how many threads a run gets; None leaves it to ONNX Runtime.
+    """
+
+    shape: tuple[int, ...]
+    threads: Callable[[Footprint], int | None]
+
+
 class Compiler:
     """Builds explainers for one network, and keeps them."""
 
@@ -50,11 +65,18 @@ class Compiler:
         self._network = network
         self._providers = providers
         self._cache = cache
-        self._ready: dict[str, CompiledExplainer] = {}
+        self._ready: dict[tuple[str, int | None], CompiledExplainer] = {}
+        self._footprints: dict[str, dict[str, int]] = {}
         self._scratch: Path | None = None
 
     def explainer(
-        self, method: Method, form: Form, reading: "Reading | None" = None, *, batched: bool = False
+        self,
+        method: Method,
+        form: Form,
+        reading: "Reading | None" = None,
+        *,
+        batched: bool = False,
+        loop: Loop | None = None,
     ) -> CompiledExplainer:
         """Return the explainer of a method and a form of target, built if there is none yet.
 
@@ -63,17 +85,21 @@ class Compiler:
             form: The form of the target.
             reading: How a detector's head is read, for a target that is a detection.
             batched: Build it for any number of samples, for a model whose own batch is fixed.
+            loop: What its session is opened for, if it has other runs beside.
         """
         key = [repr(method), repr(form), repr(reading), batched]
-        return self._kept(key, lambda: self.build(method, form, reading, batched=batched))
+        return self._kept(key, lambda: self.build(method, form, reading, batched=batched), loop)
 
-    def masked(self, outputs: Sequence[str], *, filled: bool, batched: bool = False) -> CompiledExplainer:
+    def masked(
+        self, outputs: Sequence[str], *, filled: bool, batched: bool = False, loop: Loop | None = None
+    ) -> CompiledExplainer:
         """Return the model with a mask before its image (`methods.masked`).
 
         Args:
             outputs: Names of the outputs to keep.
             filled: Whether anything but zero is seen where the mask hides.
             batched: As for `explainer`.
+            loop: Likewise.
         """
 
         def build() -> "ir.Model":
@@ -84,7 +110,7 @@ class Compiler:
             model.metadata_props["onnxsal.explainer"] = "{}"
             return model
 
-        return self._kept(["masked", list(outputs), filled, batched], build)
+        return self._kept(["masked", list(outputs), filled, batched], build, loop)
 
     def detector(self, reading: "Reading", *, batched: bool = False) -> CompiledExplainer:
         """Return the model with its proposals as outputs: `boxes`, `probabilities`, `objectness`.
@@ -117,7 +143,13 @@ class Compiler:
         return candidates(self._network.graph(batched=batched))
 
     def masked_detector(
-        self, reading: "Reading", kind: "Kind", *, filled: bool, batched: bool = False
+        self,
+        reading: "Reading",
+        kind: "Kind",
+        *,
+        filled: bool,
+        batched: bool = False,
+        loop: Loop | None = None,
     ) -> CompiledExplainer:
         """Return the masked model that answers how well detections are found again (`detectors.similarity`)."""
 
@@ -126,7 +158,7 @@ class Compiler:
 
             return build_masked_detector(self._network, reading, kind, filled=filled, batched=batched)
 
-        return self._kept(["masked detector", repr(reading), kind, filled, batched], build)
+        return self._kept(["masked detector", repr(reading), kind, filled, batched], build, loop)
 
     def build(
         self,
@@ -151,31 +183,48 @@ class Compiler:
         explainer.model.metadata_props.update(describe(explainer, method, form, findings))
         return explainer.model
 
-    def _kept(self, what: Sequence[object], build: Callable[[], "ir.Model"]) -> CompiledExplainer:
+    def _kept(
+        self, what: Sequence[object], build: Callable[[], "ir.Model"], loop: Loop | None = None
+    ) -> CompiledExplainer:
         """Return the session of a graph, built if it is neither in memory nor on disk."""
         key = [FORMAT, _versions(), self._network.sha256, self._network.reading_key, *what]
         name = hashlib.sha256(json.dumps(key).encode()).hexdigest() + ".onnx"
-        if name not in self._ready:
-            self._ready[name] = self._open(name) or self._compile(name, build())
-        return self._ready[name]
+        build = cache(build)
+        count = None if loop is None else loop.threads(self._footprint(name, build, loop.shape))
+        if (name, count) not in self._ready:
+            self._ready[name, count] = self._open(name, count) or self._compile(name, build(), count)
+        return self._ready[name, count]
 
-    def _open(self, name: str) -> CompiledExplainer | None:
+    def _footprint(self, name: str, build: Callable[[], "ir.Model"], shape: tuple[int, ...]) -> Footprint:
+        """Return what one sample takes in a run of the graph of that name; kept on disk."""
+        file = f"{name}.{'x'.join(map(str, shape))}.json"
+        known = self._footprints.get(file) or self._cache.read_json(file)
+        if known is None:
+            from onnxsal.graph.measuring import measure
+
+            images = (self._network.card.image.name, "mask_shown", "mask_fill")
+            known = vars(measure(build(), dict.fromkeys(images, shape)))
+            self._cache.add_json(file, known)
+        self._footprints[file] = known
+        return Footprint(**known)
+
+    def _open(self, name: str, threads: int | None) -> CompiledExplainer | None:
         path = self._cache.find(name)
         if path is None:
             return None
         try:
-            return self._session(path)
+            return self._session(path, threads)
         except ModelError:  # a damaged entry: build it again
             self._cache.remove(name)
             return None
 
-    def _compile(self, name: str, model: "ir.Model") -> CompiledExplainer:
+    def _compile(self, name: str, model: "ir.Model", threads: int | None) -> CompiledExplainer:
         one_file = own_bytes(model) < PROTOBUF_LIMIT
         path = self._cache.add(name, lambda path: save_model(model, path, name)) if one_file else None
         if path is None:  # no cache, or the model is too large for it
             path = self._scratch_folder() / name
             save_model(model, path)
-        return self._session(path)
+        return self._session(path, threads)
 
     def _scratch_folder(self) -> Path:
         """Return a folder that goes when the compiler does."""
@@ -184,8 +233,8 @@ class Compiler:
             weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
         return self._scratch
 
-    def _session(self, path: Path) -> CompiledExplainer:
-        session = open_session(path, self._network.source, self._providers)
+    def _session(self, path: Path, threads: int | None) -> CompiledExplainer:
+        session = open_session(path, self._network.source, self._providers, threads)
         if "onnxsal.explainer" not in session.metadata:
             raise ModelError("a compiled graph without its facts")
         facts = json.loads(session.metadata["onnxsal.explainer"])

@@ -17,7 +17,6 @@ from onnxsal.explanation.sharing import open_model
 from onnxsal.explanation.single import explain_target
 from onnxsal.explanation.subject import LoopOptions, Sessions
 from onnxsal.methods import find_method, make_method
-from onnxsal.methods.presets import with_preset
 from onnxsal.methods.registry import Method
 from onnxsal.methods.subject import SampledMethod
 from onnxsal.model.card import ResolvedCard, plain
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 BATCH_SIZE = 8
-"""Images at a time; more does not pay on a CPU, and gradients need memory."""
+"""Images at a time, unless told otherwise; more does not pay on a CPU, and gradients need memory."""
 
 
 class Model:
@@ -118,9 +117,8 @@ class Model:
         layer: str | None = None,
         *,
         inputs: Mapping[str, Any] | None = None,
-        batch_size: int = BATCH_SIZE,
+        batch_size: int | None = None,
         loop: LoopOptions | None = None,
-        like: str | None = None,
         **settings: Any,
     ) -> Any:
         """Return why the model gives the target its score: an `Explanation`, or a list of them.
@@ -135,27 +133,38 @@ class Model:
                 `layer:NAME,channel=17[,at=ROW,COLUMN]`.
             layer: The layer, for methods that take one: an ONNX value or node name.
             inputs: The inputs beside the image, by name: arrays or .npy files.
-            batch_size: Images at a time; of methods that run the model many times, runs at a time.
+            batch_size: Images at a time; None takes 8. Of methods that run the model many times, perturbed images in a
+                run; None takes what is fastest and fits into the memory that is free.
             loop: How such methods are run: workers, early end, checkpoint, progress.
-            like: The library whose conventions are taken: `captum`, `pair`, `torchray`, `eclique` or `vem`.
-            **settings: The method's own settings; they win over `like`.
+            **settings: The method's own settings.
 
         Raises:
             OnnxsalError: The image, method, layer or target does not fit the model; the message says what
                 to do.
         """
-        made = self._method(method, layer, settings, like)
+        made = self._method(method, layer, settings)
         targets = self.read_target(target)
         samples, single = read_samples(image, self.card)
         others = self._other_inputs(inputs, samples)
         if isinstance(made, SampledMethod):
             flat = self._explain_sampled(samples, targets, others, method, made, batch_size, loop or LoopOptions())
-        elif self.means_boxes(targets):
+            return flat[0] if single and len(flat) == 1 else flat
+        if self.means_boxes(targets):
             flat = self._explain_boxes(samples, targets, others, method, made, batch_size)
-        else:
-            flat = self._explain_at_once(samples, targets, others, method, made, batch_size)
-        flat = [explanation.credited(like) for explanation in flat]
-        return flat[0] if single and len(flat) == 1 else flat
+            return flat[0] if single and len(flat) == 1 else flat
+        batched = len(samples) > 1 and self._can_batch
+        explainer = self._compiler.explainer(made, targets[0].form, batched=batched)
+        check_range(targets, explainer.facts["findings"].get("classes"), explainer.facts.get("channels"))
+        found: dict[tuple[int, int], Explanation] = {}
+        for rows in by_size(samples):
+            feeds = feeds_of(rows, samples, self.card.image.name, others)
+            run = ExplainerRun(explainer, feeds, len(rows), batch_size or BATCH_SIZE)
+            origin, some = self._provenance(explainer.session), [samples[i] for i in rows]
+            for t, aim in enumerate(targets):
+                explanations = explain_target(run, aim, some, method, made, self.card.card, origin)
+                found |= {(i, t): e for i, e in zip(rows, explanations, strict=True)}
+        flat = [found[i, t] for i in range(len(samples)) for t in range(len(targets))]
+        return flat[0] if single and len(targets) == 1 else flat
 
     def compile(
         self,
@@ -164,7 +173,6 @@ class Model:
         target: str | None = None,
         layer: str | None = None,
         runtime: Literal["native", "web"] = "native",
-        like: str | None = None,
         **settings: Any,
     ) -> "ir.Model":
         """Return the explanation as one self-contained ONNX model, for any ONNX Runtime.
@@ -179,8 +187,7 @@ class Model:
             layer: The layer, for methods that take one.
             runtime: What will run it. `web` keeps what is added to operators that onnxruntime-web has in WebGPU:
                 nothing is scattered, no MaxPool gives Indices. It runs anywhere else too, some of it slower.
-            like: The library whose conventions are taken, as for `explain`.
-            **settings: The method's own settings; they win over `like`.
+            **settings: The method's own settings.
 
         Raises:
             OnnxsalError: The method, layer or runtime does not fit the model.
@@ -190,15 +197,13 @@ class Model:
 
         if runtime not in RUNTIMES:
             raise MethodError(f"no runtime {runtime!r}; there are {', '.join(RUNTIMES)}")
-        made = self._method(method, layer, settings, like)
+        made = self._method(method, layer, settings)
         if isinstance(made, SampledMethod):
             raise MethodError(
                 f"{method} runs the model many times and is no single graph: explain with it, or compile another method"
             )
         form = self.read_target(target)[0].form
-        graph = self._compiler.build(made, form, runtime=runtime)
-        graph.metadata_props.update({} if like is None else {"onnxsal.like": like})
-        return make_portable(graph, self.card.card)
+        return make_portable(self._compiler.build(made, form, runtime=runtime), self.card.card)
 
     def inspect(self) -> "Inspection":
         """Return what was found in the model, and for each method whether it works on it."""
@@ -233,7 +238,7 @@ class Model:
         others = self._other_inputs(inputs, samples)
         found = []
         for i, sample in enumerate(samples):
-            sessions = self._sessions(_own(others, i), BATCH_SIZE)
+            sessions = self._sessions(_own(others, i), None)
             detections, _ = detect(sessions, sample, decoder, threshold, overlap)
             found.append(on_photo(detections, sample, sessions))
         return found[0] if single else found
@@ -246,9 +251,8 @@ class Model:
         layer: str | None = None,
         *,
         inputs: Mapping[str, Any] | None = None,
-        batch_size: int = BATCH_SIZE,
+        batch_size: int | None = None,
         loop: LoopOptions | None = None,
-        like: str | None = None,
         **settings: Any,
     ) -> Iterator[list[Explanation]]:
         """Yield the explanations of one image by a method that runs the model many times, as they get better.
@@ -258,24 +262,24 @@ class Model:
 
         Args and errors are those of `explain`.
         """
-        made = self._method(method, layer, settings, like)
+        made = self._method(method, layer, settings)
         if not isinstance(made, SampledMethod):
             raise MethodError(f"{method} is one run and has nothing to improve: use explain")
         samples, _ = read_samples(image, self.card)
         if len(samples) != 1:
             raise MethodError(f"improve takes one image, not {len(samples)}: use explain")
         others, targets = self._other_inputs(inputs, samples), self.read_target(target)
-        for better in self._improve(samples[0], targets, others, method, made, batch_size, loop or LoopOptions()):
-            yield [explanation.credited(like) for explanation in better]
+        options = replace(loop or LoopOptions(), partial=True)
+        yield from self._improve(samples[0], targets, others, method, made, batch_size, options)
 
     # ----- The stages -----
 
-    def _method(self, name: str, layer: str | None, settings: Mapping[str, Any], like: str | None) -> Method:
+    def _method(self, name: str, layer: str | None, settings: Mapping[str, Any]) -> Method:
         if layer is not None:
             if "layer" not in find_method(name).settings:
                 raise MethodError(f"{name} takes no layer; those that do: {', '.join(_methods_with_layer())}")
             settings = {**settings, "layer": layer}
-        return make_method(name, with_preset(like, find_method(name).name, settings))
+        return make_method(name, settings)
 
     def _other_inputs(self, given: Mapping[str, Any] | None, samples: Sequence[Sample]) -> dict[str, Array]:
         return read_other_inputs(given, self.card, self.network.signature.inputs, len(samples))
@@ -297,28 +301,6 @@ class Model:
 
         return [candidate.name for candidate in find_candidates(self.network, None)]
 
-    def _explain_at_once(
-        self,
-        samples: Sequence[Sample],
-        targets: Sequence[Target],
-        others: Mapping[str, Array],
-        name: str,
-        method: Method,
-        batch_size: int,
-    ) -> list[Explanation]:
-        batched = len(samples) > 1 and self._can_batch
-        explainer = self._compiler.explainer(method, targets[0].form, batched=batched)
-        check_range(targets, explainer.facts["findings"].get("classes"), explainer.facts.get("channels"))
-        found: dict[tuple[int, int], Explanation] = {}
-        for rows in by_size(samples):
-            feeds = feeds_of(rows, samples, self.card.image.name, others)
-            run = ExplainerRun(explainer, feeds, len(rows), batch_size)
-            origin, some = self._provenance(explainer.session), [samples[i] for i in rows]
-            for t, aim in enumerate(targets):
-                explanations = explain_target(run, aim, some, name, method, self.card.card, origin)
-                found |= {(i, t): e for i, e in zip(rows, explanations, strict=True)}
-        return [found[i, t] for i in range(len(samples)) for t in range(len(targets))]
-
     def _explain_boxes(
         self,
         samples: Sequence[Sample],
@@ -326,7 +308,7 @@ class Model:
         others: Mapping[str, Array],
         name: str,
         method: Method,
-        batch_size: int,
+        batch_size: int | None,
     ) -> list[Explanation]:
         from onnxsal.explanation.boxed import explain_boxes
         from onnxsal.explanation.sampled import blank
@@ -345,7 +327,7 @@ class Model:
         others: Mapping[str, Array],
         name: str,
         method: SampledMethod,
-        batch_size: int,
+        batch_size: int | None,
         options: LoopOptions,
     ) -> list[Explanation]:
         found = []
@@ -363,7 +345,7 @@ class Model:
         others: Mapping[str, Array],
         name: str,
         method: SampledMethod,
-        batch_size: int,
+        batch_size: int | None,
         options: LoopOptions,
     ) -> Iterator[list[Explanation]]:
         """Yield the explanations of one image, better ones each time."""
@@ -373,7 +355,7 @@ class Model:
         frame = blank(name, method, sample, self._provenance(sessions.plain))
         yield from explain_sampled(sessions, sample, targets, method, frame, options)
 
-    def _sessions(self, others: Mapping[str, Array], batch_size: int) -> Sessions:
+    def _sessions(self, others: Mapping[str, Array], batch_size: int | None) -> Sessions:
         image = self.card.image
         batched = image.dim(0) is not None and self._can_batch
         card, plain = self.card.card, self._plain_session

@@ -88,11 +88,11 @@ def open_model(source: Source, providers: list[str]) -> Session:
     return Session(source.runnable(), providers, packed=source.external_bytes < PROTOBUF_LIMIT)
 
 
-def open_session(path: Path, source: Source, providers: list[str]) -> Session:
+def open_session(path: Path, source: Source, providers: list[str], threads: int | None = None) -> Session:
     """Open a graph that `save_model` wrote, of the model in `source`."""
     if source.external_bytes < PROTOBUF_LIMIT:
-        return Session(path, providers)
-    return Session(path, providers, weights=_weights(path, source))
+        return Session(path, providers, threads=threads)
+    return Session(path, providers, threads=threads, weights=_weights(path, source))
 
 
 def _weights(path: Path, source: Source) -> Weights:

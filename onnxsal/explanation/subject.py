@@ -12,16 +12,18 @@ import numpy.typing as npt
 
 from onnxsal.detectors.detections import Detections
 from onnxsal.errors import MethodError
-from onnxsal.explanation.compiled import Compiler
+from onnxsal.explanation.compiled import Compiler, Loop
 from onnxsal.explanation.inputs import Sample
 from onnxsal.explanation.scores import class_scores
+from onnxsal.graph.footprint import Footprint
 from onnxsal.methods.registry import Method
 from onnxsal.model.card import Card
 from onnxsal.sampling.feeds import image_feeds, is_filled, mask_feeds
 from onnxsal.sampling.masks import Draws, MaskSpace, rise_space, window_space
 from onnxsal.sampling.scheduler import Schedule, Status, sweep
+from onnxsal.sampling.sizing import Size, choose_size
 from onnxsal.sampling.tallies import Checkpoint, Floats
-from onnxsal.session import Session
+from onnxsal.session import Session, find_room
 from onnxsal.targets import Target
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ class Sessions:
         image: Name of its image input.
         others: Its other inputs.
         batched: Whether its batch, fixed in the file, has to be made free, and can be.
-        batch_size: Samples in a run, unless a method says otherwise.
+        batch_size: Samples in a run, unless a method says otherwise; None takes what is fastest and fits.
     """
 
     compiler: Compiler
@@ -53,7 +55,7 @@ class Sessions:
     image: str
     others: Mapping[str, Array]
     batched: bool
-    batch_size: int
+    batch_size: int | None
 
     @property
     def single(self) -> bool:
@@ -66,18 +68,25 @@ class LoopOptions:
     """How the user wants loops to be run.
 
     Attributes:
-        workers: Runs at a time.
+        workers: Runs at a time; None takes one of one thread per core, on another device than the processor one.
         tolerance: End once the relative standard error is below; None never does.
         checkpoint: File to write a loop down in, and to go on from.
         part: Which of several images this is; their files are named after it.
         progress: Told after every run.
+        partial: Whether maps are wanted before the last.
     """
 
-    workers: int = 1
+    workers: int | None = None
     tolerance: float | None = None
     checkpoint: Path | None = None
     part: str = ""
     progress: Callable[[Status], None] | None = None
+    partial: bool = False
+
+    @property
+    def looks(self) -> bool:
+        """Whether someone asks for the map, or how sure it is, before the end."""
+        return self.partial or self.tolerance is not None or self.progress is not None
 
 
 class ModelSubject:
@@ -112,13 +121,14 @@ class ModelSubject:
         self.content = sample.placement.content
         self.targets = len(targets)
         self.step = float(model.head.get("image_step") or 1.0)
+        self._size: Size | None = None
 
     # ----- White-box -----
 
     def attributions(self, base: Method, target: int) -> Callable[[Array], Array]:
         """Return what maps model inputs (n, ...) to their attributions under a white-box method."""
         aim = self._targets[target]
-        session = self._model.compiler.explainer(base, aim.form, batched=self._model.batched).session
+        session = self._model.compiler.explainer(base, aim.form, batched=self._model.batched, loop=self._loop).session
 
         def run(x: Array) -> Array:
             feeds = {self._model.image: x, "target": np.full(len(x), aim.index, np.int64)} | dict(self._model.others)
@@ -133,7 +143,8 @@ class ModelSubject:
     def masked_scores(self, space: MaskSpace, fill: Array, *, probability: bool) -> Callable[[Draws], Floats]:
         """Return what maps n masks to the scores of the image under them, (n, T)."""
         output = self._class_output()
-        masked = self._model.compiler.masked([output], filled=is_filled(fill), batched=self._model.batched)
+        filled, batched = is_filled(fill), self._model.batched
+        masked = self._model.compiler.masked([output], filled=filled, batched=batched, loop=self._loop)
         answer = self._masked(masked.session, space, fill, output)
         return lambda draws: self._pick(answer(draws), probability)
 
@@ -143,7 +154,9 @@ class ModelSubject:
         assert self._reading is not None
         found = self._detections
         filled, batched = is_filled(fill), self._model.batched
-        detector = self._model.compiler.masked_detector(self._reading, similarity, filled=filled, batched=batched)
+        detector = self._model.compiler.masked_detector(
+            self._reading, similarity, filled=filled, batched=batched, loop=self._loop
+        )
         # The outputs of some heads are those of one photo, whatever the batch.
         self._single = self._single or detector.facts["single"]
         own = {"target_boxes": found.boxes, "target_probabilities": found.probabilities}
@@ -212,10 +225,22 @@ class ModelSubject:
         self, answer: Callable[[int, int], object], tally: Any, samples: int, batch_size: int | None
     ) -> Iterator[Status]:
         """Run a loop, as the user asked for it to be run."""
-        options = self._options
-        size = 1 if self._single else batch_size or self._model.batch_size
-        schedule = Schedule(samples, size, options.workers, options.tolerance)
+        assert self._size is not None, "what is run was opened before"
+        options, workers = self._options, self._size.workers
+        asked = batch_size or self._model.batch_size
+        size = 1 if self._single else asked or min(self._size.batch_size, -(-samples // workers))
+        schedule = Schedule(samples, size, workers, options.tolerance, options.looks)
         return sweep(answer, tally, schedule, options.progress)
+
+    @property
+    def _loop(self) -> Loop:
+        return Loop(self.x.shape, self._choose_threads)
+
+    def _choose_threads(self, footprint: Footprint) -> int | None:
+        """Settle how the loop is run, from what a sample takes."""
+        asked = 1 if self._single else self._model.batch_size
+        self._size = choose_size(footprint, find_room(self._model.plain.providers), asked, self._options.workers)
+        return self._size.threads
 
     def checkpoint(self, part: str = "") -> Checkpoint | None:
         """Return where the loop is written down, if anywhere."""

@@ -33,7 +33,7 @@ class DRISE:
         decoder: Name of the decoder of the head; None recognises it.
         fill: As for `rise`.
         seed: Of the masks.
-        batch_size: Masks in a run; None takes `explain`'s own `batch_size`.
+        batch_size: Masks in a run; None takes what is fastest and fits into memory.
     """
 
     samples: int = 5000

@@ -10,6 +10,7 @@ import numpy as np
 from onnxsal.errors import MethodError
 from onnxsal.methods.registry import check_at_least, method
 from onnxsal.methods.subject import Sampled
+from onnxsal.sampling.controls import Control, Regression, centred, plain
 from onnxsal.sampling.designs import Balanced, Design, Independent
 from onnxsal.sampling.estimate import estimate
 from onnxsal.sampling.masks import Draws, MaskSpace, all_windows, layer_space
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from onnxsal.methods.subject import Subject
     from onnxsal.methods.view import View
 
-Estimator = Literal["balanced", "centred", "paper"]
+Estimator = Literal["balanced", "balanced-regression", "centred", "paper", "regression"]
 
 
 @method("rise")
@@ -38,8 +39,10 @@ class RISE:
         cells: Rows and columns of the grid that masks are made of.
         keep: Probability that a cell stays visible.
         estimator: `paper`, the mean of score times mask, over `keep`; `centred`, the same with the mean score taken off
-            first; `balanced`, centred, over masks whose cells balance each other, for `keep` = 0.5 only. All estimate
-            the same map; None takes the one that needs fewest masks.
+            first; `balanced`, centred, over masks whose cells balance each other, for `keep` = 0.5 only; `regression`,
+            with what the score owes to each part of the photo by itself taken off first, and put back exactly;
+            `balanced-regression`, both. All estimate the same map; None takes the one that needs fewest masks, which
+            is the last where `keep` allows it, and `regression` elsewhere (`benchmarks/quality.md`).
         fill: What is seen where the mask hides: `zero`, the model input's own zero (after normalisation the mean
             colour), `mean`, the image's mean colour, `black`, `blur`, or a number.
         seed: Of the masks.
@@ -187,11 +190,10 @@ def masked_maps(
 ) -> Iterator[Sequence[Sampled]]:
     """Yield the maps that random masks give, better ones as runs come in; `run` scores masks."""
     plan = make_design(space, rise.estimator, rise.keep, rise.seed)
-    centred = rise.estimator != "paper"
 
     @lru_cache(maxsize=1)
     def maps(count: int) -> list[Sampled]:
-        return maps_of(space, plan, tally.scores[:count], rise.keep, centred=centred)
+        return maps_of(space, plan.draw(0, count), tally.scores[:count], rise.keep, rise.estimator)
 
     tally = Scores(rise.samples, subject.targets, lambda s: worst_error(maps(len(s))), subject.checkpoint())
     for _ in subject.loop(lambda i, j: run(plan.draw(i, j)), tally, rise.samples, rise.batch_size):
@@ -206,16 +208,23 @@ def make_design(space: MaskSpace, estimator: Estimator | None, keep: float, seed
     """
     if not 0 < keep < 1:
         raise MethodError(f"keep={keep} is no probability between 0 and 1")
-    if estimator == "balanced" and keep != 0.5:
-        raise MethodError(f"balanced masks keep half of their cells, and keep is {keep}: use estimator=centred")
-    balanced = estimator == "balanced" or (estimator is None and keep == 0.5)
-    return Balanced(space, seed) if balanced else Independent(space, seed, keep)
+    asked = estimator in ("balanced", "balanced-regression")
+    if asked and keep != 0.5:
+        raise MethodError(f"balanced masks keep half of their cells, and keep is {keep}: use estimator=regression")
+    return Balanced(space, seed) if asked or (estimator is None and keep == 0.5) else Independent(space, seed, keep)
 
 
-def maps_of(space: MaskSpace, plan: Design, scores: Floats, keep: float, *, centred: bool) -> list[Sampled]:
-    """Return the maps of all targets from the scores (n, T) of the first n masks of a plan."""
-    draws = plan.draw(0, len(scores))
-    found = [estimate(space, draws, column, keep, centred=centred) for column in scores.T]
+def make_control(space: MaskSpace, draws: Draws, estimator: Estimator | None, keep: float) -> Control:
+    """Return what an estimator takes off the scores of masks."""
+    if estimator == "paper":
+        return plain
+    return centred if estimator in ("centred", "balanced") else Regression(space, draws, keep)
+
+
+def maps_of(space: MaskSpace, draws: Draws, scores: Floats, keep: float, estimator: Estimator | None) -> list[Sampled]:
+    """Return the maps of all targets from the scores (n, T) of n masks."""
+    control = make_control(space, draws, estimator, keep)
+    found = [estimate(space, draws, column, keep, control) for column in scores.T]
     return [
         Sampled(e.mean.astype(np.float32), e.error.astype(np.float32), float(column.mean()), len(scores))
         for e, column in zip(found, scores.T, strict=True)

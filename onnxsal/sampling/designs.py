@@ -47,12 +47,13 @@ class Independent:
 
 @dataclass(frozen=True)
 class Balanced:
-    """Rows of a scrambled Hadamard matrix and their complements: each cell stays in exactly half of a block's masks.
+    """Rows of a scrambled Hadamard matrix, each followed by its complement: each cell stays in half of a block's masks.
 
     Within a block any two cells are uncorrelated, and with the complements any three, so that what the score owes to
-    one cell does not leak into the map of another. Columns, signs and order are drawn anew for each block, which
-    leaves each cell's chance at one half whatever the number of masks. The shifts follow the R2 sequence (M. Roberts
-    2018, "The unreasonable effectiveness of quasirandom sequences") from a random start.
+    one cell does not leak into the map of another. A mask and its complement have the same shift: what the score owes
+    to an even number of cells together is the same under both, and cancels. Columns, signs and order are drawn anew
+    for each block, which leaves each cell's chance at one half whatever the number of masks. The shifts follow the R2
+    sequence (M. Roberts 2018, "The unreasonable effectiveness of quasirandom sequences") from a random start.
     """
 
     space: MaskSpace
@@ -73,12 +74,12 @@ class Balanced:
         for block in np.unique(number):
             here = number == block
             cells[here] = _hadamard_rows(self.seed, int(block), s * t)[place[here]]
-        y, x = self._shifts(index)
+        y, x = self._shifts(index // 2)
         return Draws(cells.reshape(-1, s, t), y, x)
 
-    def _shifts(self, index: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def _shifts(self, pair: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         first = uniforms(self.seed, Purpose.SHIFTS, 0, 2)
-        points = (first + (index + 1)[:, None] * np.array(R2)) % 1.0
+        points = (first + (pair + 1)[:, None] * np.array(R2)) % 1.0
         return below(len(self.space.rows), points[:, 0]), below(len(self.space.columns), points[:, 1])
 
 
@@ -97,9 +98,8 @@ def _hadamard_rows(seed: int, block: int, cells: int) -> npt.NDArray[np.float32]
     order = _order(cells)
     columns = 1 + np.argsort(uniforms(seed, Purpose.BLOCKS, 3 * block, order - 1))[:cells]
     signs = uniforms(seed, Purpose.BLOCKS, 3 * block + 1, cells) < 0.5
-    rows = np.argsort(uniforms(seed, Purpose.BLOCKS, 3 * block + 2, 2 * order))
+    rows = np.argsort(uniforms(seed, Purpose.BLOCKS, 3 * block + 2, order))
     # Entry (r, c) of Sylvester's matrix is -1 to the number of bits that r and c share.
-    odd = np.bitwise_count((rows % order)[:, None] & columns) % 2 == 1
-    kept = odd ^ signs ^ (rows >= order)[:, None]
-    kept_as_numbers: npt.NDArray[np.float32] = kept.astype(np.float32)
-    return kept_as_numbers
+    kept = (np.bitwise_count(rows[:, None] & columns) % 2 == 1) ^ signs
+    pairs: npt.NDArray[np.float32] = np.stack([kept, ~kept], axis=1).reshape(2 * order, cells).astype(np.float32)
+    return pairs

@@ -139,7 +139,7 @@ def test_no_single_graph_is_compiled(method):
     ("method", "settings", "message"),
     [
         ("rise", {"keep": 1.0}, "keep=1.0 is no probability"),
-        ("rise", {"keep": 0.3, "estimator": "balanced"}, "keep is 0.3: use estimator=centred"),
+        ("rise", {"keep": 0.3, "estimator": "balanced"}, "keep is 0.3: use estimator=regression"),
         ("rise", {"fill": "pink"}, "'pink' is neither a number nor one of zero, mean"),
         ("rise", {"samples": 0}, "samples=0"),
         ("rise", {"cells": 0}, "cells=0"),

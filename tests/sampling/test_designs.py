@@ -42,6 +42,14 @@ def test_in_a_block_any_three_cells_are_uncorrelated():
     assert (triples[(a != b) & (b != c) & (a != c)] == 0).all()
 
 
+def test_a_mask_is_followed_by_its_complement_at_the_same_shift():
+    drawn = Balanced(SPACE, 0).draw(0, 200)
+    assert_array_equal(drawn.cells[::2] + drawn.cells[1::2], 1)
+    for shifts in (drawn.y, drawn.x):
+        assert_array_equal(shifts[::2], shifts[1::2])
+        assert len(np.unique(shifts)) > 3
+
+
 def test_blocks_differ():
     design = Balanced(SPACE, 0)
     one, other = design.draw(0, design.block).cells, design.draw(design.block, 2 * design.block).cells

@@ -41,6 +41,8 @@ def unbroadcast(op: Op, g: ir.Value, primal: ir.Value, op_type: str) -> ir.Value
         g = op.ReduceSum(g, axes=axes, keepdims=1)
     if any(_unsure(g, primal, extra)):
         g = _sum_ones(op, g, primal, extra)
+        if not extra:
+            g.shape = primal.shape
     return op.reshape_like(g, primal) if extra else g
 
 

@@ -43,15 +43,22 @@ class Primal:
         for weight in expanded.weights:
             weight.name = self._op.fresh(weight.name or "const")
             self._op.hold(weight)
-        for made in expanded.nodes:
-            if made.op_type in WINDOWED:
-                spell_out(made)
-            self._op.adopt(made)
-            self._origin[made] = node
-        self._twins[node] = expanded.nodes
         for output, twin in zip(node.outputs, expanded.outputs, strict=True):
             if twin is not None:
                 self._twin_of[output], self._original_of[twin] = twin, output
+        for made in expanded.nodes:
+            if made.op_type in WINDOWED:
+                spell_out(made)
+            self._read_originals(made)
+            self._op.adopt(made)
+            self._origin[made] = node
+        self._twins[node] = expanded.nodes
+
+    def _read_originals(self, made: ir.Node) -> None:
+        """Let a node of a twin read the operator's own outputs too: cotangents arrive there."""
+        for i, value in enumerate(made.inputs):
+            if value is not None and value in self._original_of:
+                made.replace_input_with(i, self._original_of[value])
 
     # ----- Order -----
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from onnxsal.errors import MethodError
 from onnxsal.methods import MethodInfo, find_method, make_method, methods
+from onnxsal.methods.presets import with_preset
+from onnxsal.methods.registry import Method
 
 
 @dataclass(frozen=True)
@@ -16,10 +18,21 @@ class Choice:
     Attributes:
         name: The method's name.
         options: `layer` and settings, those that the method has.
+        like: The library whose conventions are taken.
     """
 
     name: str
     options: Mapping[str, Any]
+    like: str | None = None
+
+    @property
+    def method(self) -> Method:
+        """The method with its settings.
+
+        Raises:
+            MethodError: No such setting or preset, or a value that does not fit.
+        """
+        return make_method(self.name, with_preset(self.like, self.name, self.options))
 
     @property
     def asks(self) -> str | None:
@@ -27,24 +40,26 @@ class Choice:
         return find_method(self.name).asks
 
 
-def choose(names: Iterable[str], layer: str | None, settings: Mapping[str, str]) -> list[Choice]:
+def choose(
+    names: Iterable[str], layer: str | None, settings: Mapping[str, str], like: str | None = None
+) -> list[Choice]:
     """Return the methods; each gets what it has of the layer and the settings.
 
     Raises:
-        MethodError: No such method or setting, a setting that none of the methods has, or a value that
-            does not fit.
+        MethodError: No such method or setting, a setting that none of the methods has, a value that does not fit, or
+            a preset without the method.
     """
     infos = [find_method(name) for name in dict.fromkeys(names)]
     if layer is not None:
         _check_layer(infos)
     given = dict(settings) | ({} if layer is None else {"layer": layer})
     if len(infos) == 1:  # what it does not have, it refuses itself
-        choices = [Choice(infos[0].name, given)]
+        choices = [Choice(infos[0].name, given, like)]
     else:
         _check_settings(infos, given)
-        choices = [Choice(info.name, {k: v for k, v in given.items() if k in info.settings}) for info in infos]
+        choices = [Choice(i.name, {k: v for k, v in given.items() if k in i.settings}, like) for i in infos]
     for choice in choices:
-        make_method(choice.name, choice.options)
+        assert choice.method  # made for its errors
     return choices
 
 

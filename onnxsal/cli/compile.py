@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     help="What will run it: web writes it in operators that onnxruntime-web has in WebGPU.",
 )
 @options.settings_option()
+@options.like_option()
 @options.card_option()
 @options.overwrite_option()
 def command(
@@ -40,6 +41,7 @@ def command(
     layer: str | None,
     runtime: Literal["native", "web"],
     settings: dict[str, str],
+    like: str | None,
     card: Path | None,
     overwrite: bool,
 ) -> None:
@@ -55,12 +57,13 @@ def command(
     from onnxsal.explanation.explanation import write_file
     from onnxsal.explanation.portable import to_bytes
 
-    (choice,) = choose([method], layer, settings)
+    (choice,) = choose([method], layer, settings, like)
     check_folder(output.parent)
     check_file(output, overwrite=overwrite)
     if output.exists() and model.exists() and output.samefile(model):
         raise OutputError(f"{output} is the model itself: choose another file (-o)")
-    explainer = onnxsal.load(model, card=card).compile(choice.name, target=target, runtime=runtime, **choice.options)
+    loaded = onnxsal.load(model, card=card)
+    explainer = loaded.compile(choice.name, target=target, runtime=runtime, like=like, **choice.options)
     data = to_bytes(explainer, output.parent)
     make_folder(output.parent)
     write_file(output, data, overwrite=overwrite)

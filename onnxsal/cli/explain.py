@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     "fastest and fits into memory.",
 )
 @options.settings_option()
+@options.like_option()
 @options.loop_options()
 @options.card_option()
 @options.inputs_option()
@@ -64,6 +65,7 @@ def command(
     providers: tuple[str, ...],
     batch_size: int | None,
     settings: dict[str, str],
+    like: str | None,
     workers: int | None,
     tolerance: float | None,
     checkpoint: Path | None,
@@ -85,7 +87,7 @@ def command(
     from onnxsal.explanation import LoopOptions
     from onnxsal.explanation.loaded import BATCH_SIZE
 
-    choices = choose(methods, layer, settings)
+    choices = choose(methods, layer, settings, like)
     check_loops(choices, checkpoint)
     loaded = onnxsal.load(model, card=card, providers=providers or None)
     outputs = Outputs(output, tuple(dict.fromkeys(formats)), overwrite)
@@ -97,7 +99,7 @@ def command(
     loop = LoopOptions(workers, tolerance, checkpoint, progress=progress.follow)
 
     def explain(photos: Sequence[Path]) -> "Iterator[tuple[Explanation, ...]]":
-        given: dict[str, Any] = {"target": target, "batch_size": batch_size, "loop": loop}
+        given: dict[str, Any] = {"target": target, "batch_size": batch_size, "loop": loop, "like": like}
         given |= {"inputs": inputs} if inputs else {}
         return zip(*(loaded.explain(list(photos), c.name, **c.options, **given) for c in choices), strict=True)
 
@@ -136,10 +138,9 @@ def _targets(
     """Return what is explained of a photo, each as one would type it: of a detector, one for each detection meant."""
     from onnxsal.explanation.boxed import THRESHOLD
     from onnxsal.explanation.detecting import choose
-    from onnxsal.methods import make_method
 
     aims = loaded.read_target(target)
-    detecting = [make_method(c.name, c.options) for c in choices if c.asks == "detections"]
+    detecting = [c.method for c in choices if c.asks == "detections"]
     if not detecting and not (hasattr(loaded, "card") and loaded.means_boxes(aims)):
         return [t.text for t in aims]
     options = {key: getattr(detecting[0], key) for key in ("threshold", "overlap", "decoder")} if detecting else {}

@@ -51,6 +51,15 @@ def settings_option() -> Decorator:
     )
 
 
+def like_option() -> Decorator:
+    """Return --like."""
+    return click.option(
+        "--like",
+        metavar="LIBRARY",
+        help="Take the conventions of captum, pair, torchray, eclique or vem; --set wins over them.",
+    )
+
+
 def loop_options() -> Decorator:
     """Return --workers, --tolerance and --checkpoint, of methods that run the model many times."""
     workers = click.option(

@@ -19,6 +19,7 @@ from onnxsal.explanation.explanation import Explanation, Prediction
 from onnxsal.explanation.subject import LoopOptions
 from onnxsal.maps import scale_to_unit
 from onnxsal.methods import find_method, make_method
+from onnxsal.methods.presets import with_preset
 from onnxsal.methods.subject import Sampled, SampledMethod
 from onnxsal.model.source import Source
 from onnxsal.session import Session, resolve_providers, runtime_version
@@ -122,6 +123,7 @@ class ArrayModel:
         *,
         batch_size: int | None = None,
         loop: LoopOptions | None = None,
+        like: str | None = None,
         **settings: Any,
     ) -> Any:
         """Return why the model gives the target its score: an `Explanation`, or a list of them.
@@ -134,25 +136,27 @@ class ArrayModel:
             target: `top` (default), `top:3`, a class index, a label, `281-285`.
             batch_size: Samples in a run; None takes 256.
             loop: Workers, early end, checkpoint, progress.
-            **settings: The method's own settings. Cells are stretches of the first axis of a sample; each entry of the
-                other axes, and of a vector, is a cell of its own. Of occlusion, `window` and `stride` count along the
-                first axis.
+            like: The library whose conventions are taken, as of models of images.
+            **settings: The method's own settings; they win over `like`. Cells are stretches of the first axis of a
+                sample; each entry of the other axes, and of a vector, is a cell of its own. Of occlusion, `window` and
+                `stride` count along the first axis.
 
         Raises:
             OnnxsalError: The sample, the method or the target does not fit the model.
         """
-        made = self._method(method, settings)
+        made = self._method(method, settings, like)
         samples, single = self._read(x)
         targets = self.read_target(target)
         flat: list[Explanation] = []
         for i, sample in enumerate(samples):
             flat += self._explain(sample, targets, method, made, batch_size, loop or LoopOptions(), f"sample_{i}")
+        flat = [explanation.credited(like) for explanation in flat]
         return flat[0] if single and len(flat) == 1 else flat
 
-    def _method(self, name: str, settings: Mapping[str, Any]) -> SampledMethod:
+    def _method(self, name: str, settings: Mapping[str, Any], like: str | None) -> SampledMethod:
         if find_method(name).name not in METHODS:
             raise MethodError(f"{name} needs an image, and {self._without_image()}")
-        made = make_method(name, settings)
+        made = make_method(name, with_preset(like, name, settings))
         assert isinstance(made, SampledMethod)
         return made
 

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +58,7 @@ class Explanation:
         method: Name of the method.
         settings: The method's settings, and the layer it used.
         predictions: The model's best classes, the first first; empty for a model without classes.
-        provenance: `model`, `model_sha256`, versions, `provider`.
+        provenance: `model`, `model_sha256`, versions, `provider`; `like`, whose conventions were taken, if any.
         photo: The picture explained, as it is drawn.
         name: Name of the picture, for files.
         error: Standard error of `attribution`, where that was sampled; None elsewhere.
@@ -82,6 +82,10 @@ class Explanation:
     def title(self) -> str:
         """What the picture shows, in one line."""
         return f"{self.method}: {self.target}"
+
+    def credited(self, like: str | None) -> "Explanation":
+        """Return the same explanation, its provenance telling whose conventions were taken."""
+        return self if like is None else replace(self, provenance={**self.provenance, "like": like})
 
     def overlay(self, *, alpha: float = 0.7, colormap: str | None = None) -> "Image.Image":
         """Return the photo with the heatmap over it.

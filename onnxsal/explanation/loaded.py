@@ -17,6 +17,7 @@ from onnxsal.explanation.sharing import open_model
 from onnxsal.explanation.single import explain_target
 from onnxsal.explanation.subject import LoopOptions, Sessions
 from onnxsal.methods import find_method, make_method
+from onnxsal.methods.presets import with_preset
 from onnxsal.methods.registry import Method
 from onnxsal.methods.subject import SampledMethod
 from onnxsal.model.card import ResolvedCard, plain
@@ -119,6 +120,7 @@ class Model:
         inputs: Mapping[str, Any] | None = None,
         batch_size: int | None = None,
         loop: LoopOptions | None = None,
+        like: str | None = None,
         **settings: Any,
     ) -> Any:
         """Return why the model gives the target its score: an `Explanation`, or a list of them.
@@ -136,35 +138,25 @@ class Model:
             batch_size: Images at a time; None takes 8. Of methods that run the model many times, perturbed images in a
                 run; None takes what is fastest and fits into the memory that is free.
             loop: How such methods are run: workers, early end, checkpoint, progress.
-            **settings: The method's own settings.
+            like: The library whose conventions are taken: `captum`, `pair`, `torchray`, `eclique` or `vem`.
+            **settings: The method's own settings; they win over `like`.
 
         Raises:
             OnnxsalError: The image, method, layer or target does not fit the model; the message says what
                 to do.
         """
-        made = self._method(method, layer, settings)
+        made = self._method(method, layer, settings, like)
         targets = self.read_target(target)
         samples, single = read_samples(image, self.card)
         others = self._other_inputs(inputs, samples)
         if isinstance(made, SampledMethod):
             flat = self._explain_sampled(samples, targets, others, method, made, batch_size, loop or LoopOptions())
-            return flat[0] if single and len(flat) == 1 else flat
-        if self.means_boxes(targets):
+        elif self.means_boxes(targets):
             flat = self._explain_boxes(samples, targets, others, method, made, batch_size)
-            return flat[0] if single and len(flat) == 1 else flat
-        batched = len(samples) > 1 and self._can_batch
-        explainer = self._compiler.explainer(made, targets[0].form, batched=batched)
-        check_range(targets, explainer.facts["findings"].get("classes"), explainer.facts.get("channels"))
-        found: dict[tuple[int, int], Explanation] = {}
-        for rows in by_size(samples):
-            feeds = feeds_of(rows, samples, self.card.image.name, others)
-            run = ExplainerRun(explainer, feeds, len(rows), batch_size or BATCH_SIZE)
-            origin, some = self._provenance(explainer.session), [samples[i] for i in rows]
-            for t, aim in enumerate(targets):
-                explanations = explain_target(run, aim, some, method, made, self.card.card, origin)
-                found |= {(i, t): e for i, e in zip(rows, explanations, strict=True)}
-        flat = [found[i, t] for i in range(len(samples)) for t in range(len(targets))]
-        return flat[0] if single and len(targets) == 1 else flat
+        else:
+            flat = self._explain_at_once(samples, targets, others, method, made, batch_size)
+        flat = [explanation.credited(like) for explanation in flat]
+        return flat[0] if single and len(flat) == 1 else flat
 
     def compile(
         self,
@@ -173,6 +165,7 @@ class Model:
         target: str | None = None,
         layer: str | None = None,
         runtime: Literal["native", "web"] = "native",
+        like: str | None = None,
         **settings: Any,
     ) -> "ir.Model":
         """Return the explanation as one self-contained ONNX model, for any ONNX Runtime.
@@ -187,7 +180,8 @@ class Model:
             layer: The layer, for methods that take one.
             runtime: What will run it. `web` keeps what is added to operators that onnxruntime-web has in WebGPU:
                 nothing is scattered, no MaxPool gives Indices. It runs anywhere else too, some of it slower.
-            **settings: The method's own settings.
+            like: The library whose conventions are taken, as for `explain`.
+            **settings: The method's own settings; they win over `like`.
 
         Raises:
             OnnxsalError: The method, layer or runtime does not fit the model.
@@ -197,13 +191,15 @@ class Model:
 
         if runtime not in RUNTIMES:
             raise MethodError(f"no runtime {runtime!r}; there are {', '.join(RUNTIMES)}")
-        made = self._method(method, layer, settings)
+        made = self._method(method, layer, settings, like)
         if isinstance(made, SampledMethod):
             raise MethodError(
                 f"{method} runs the model many times and is no single graph: explain with it, or compile another method"
             )
         form = self.read_target(target)[0].form
-        return make_portable(self._compiler.build(made, form, runtime=runtime), self.card.card)
+        graph = self._compiler.build(made, form, runtime=runtime)
+        graph.metadata_props.update({} if like is None else {"onnxsal.like": like})
+        return make_portable(graph, self.card.card)
 
     def inspect(self) -> "Inspection":
         """Return what was found in the model, and for each method whether it works on it."""
@@ -253,6 +249,7 @@ class Model:
         inputs: Mapping[str, Any] | None = None,
         batch_size: int | None = None,
         loop: LoopOptions | None = None,
+        like: str | None = None,
         **settings: Any,
     ) -> Iterator[list[Explanation]]:
         """Yield the explanations of one image by a method that runs the model many times, as they get better.
@@ -262,7 +259,7 @@ class Model:
 
         Args and errors are those of `explain`.
         """
-        made = self._method(method, layer, settings)
+        made = self._method(method, layer, settings, like)
         if not isinstance(made, SampledMethod):
             raise MethodError(f"{method} is one run and has nothing to improve: use explain")
         samples, _ = read_samples(image, self.card)
@@ -270,16 +267,17 @@ class Model:
             raise MethodError(f"improve takes one image, not {len(samples)}: use explain")
         others, targets = self._other_inputs(inputs, samples), self.read_target(target)
         options = replace(loop or LoopOptions(), partial=True)
-        yield from self._improve(samples[0], targets, others, method, made, batch_size, options)
+        for better in self._improve(samples[0], targets, others, method, made, batch_size, options):
+            yield [explanation.credited(like) for explanation in better]
 
     # ----- The stages -----
 
-    def _method(self, name: str, layer: str | None, settings: Mapping[str, Any]) -> Method:
+    def _method(self, name: str, layer: str | None, settings: Mapping[str, Any], like: str | None) -> Method:
         if layer is not None:
             if "layer" not in find_method(name).settings:
                 raise MethodError(f"{name} takes no layer; those that do: {', '.join(_methods_with_layer())}")
             settings = {**settings, "layer": layer}
-        return make_method(name, settings)
+        return make_method(name, with_preset(like, find_method(name).name, settings))
 
     def _other_inputs(self, given: Mapping[str, Any] | None, samples: Sequence[Sample]) -> dict[str, Array]:
         return read_other_inputs(given, self.card, self.network.signature.inputs, len(samples))
@@ -300,6 +298,28 @@ class Model:
         from onnxsal.methods.detector import find_candidates
 
         return [candidate.name for candidate in find_candidates(self.network, None)]
+
+    def _explain_at_once(
+        self,
+        samples: Sequence[Sample],
+        targets: Sequence[Target],
+        others: Mapping[str, Array],
+        name: str,
+        method: Method,
+        batch_size: int | None,
+    ) -> list[Explanation]:
+        batched = len(samples) > 1 and self._can_batch
+        explainer = self._compiler.explainer(method, targets[0].form, batched=batched)
+        check_range(targets, explainer.facts["findings"].get("classes"), explainer.facts.get("channels"))
+        found: dict[tuple[int, int], Explanation] = {}
+        for rows in by_size(samples):
+            feeds = feeds_of(rows, samples, self.card.image.name, others)
+            run = ExplainerRun(explainer, feeds, len(rows), batch_size or BATCH_SIZE)
+            origin, some = self._provenance(explainer.session), [samples[i] for i in rows]
+            for t, aim in enumerate(targets):
+                explanations = explain_target(run, aim, some, name, method, self.card.card, origin)
+                found |= {(i, t): e for i, e in zip(rows, explanations, strict=True)}
+        return [found[i, t] for i in range(len(samples)) for t in range(len(targets))]
 
     def _explain_boxes(
         self,

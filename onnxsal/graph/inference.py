@@ -24,6 +24,22 @@ def infer_shapes(model: ir.Model, *, strict: bool = True) -> None:
     Raises:
         ModelError: Types do not fit each other; unless told not to be `strict`.
     """
+    waiting = _unwritten(model)
+    _infer_once(model, strict)
+    while waiting and len(still := _unwritten(model)) < len(waiting):
+        waiting = still
+        _infer_once(model, strict)
+    for value in model.graph.initializers.values():
+        type_as_its_tensor(value)
+
+
+def _unwritten(model: ir.Model) -> list[ir.Node]:
+    """Return operators that ONNX does not know and cannot be told of, perhaps since shapes are not known yet."""
+    nodes = ir.traversal.RecursiveGraphIterator(model.graph)
+    return [n for n in nodes if is_foreign(n) and expand(n) is None]
+
+
+def _infer_once(model: ir.Model, strict: bool) -> None:
     imports = [onnx.helper.make_opsetid(domain, version) for domain, version in model.opset_imports.items()]
     proto = onnx.ModelProto(ir_version=max(model.ir_version or 4, 4), opset_import=imports)
     _outline(model.graph, proto.graph, weights_as_inputs=True)
@@ -33,8 +49,6 @@ def infer_shapes(model: ir.Model, *, strict: bool = True) -> None:
         raise ModelError(f"the model is not valid ONNX: {str(error).splitlines()[0]}") from error
     _read_back(model.graph, found.graph)
     _forget_sizes_of_entries(model.graph)
-    for value in model.graph.initializers.values():
-        type_as_its_tensor(value)
 
 
 def type_as_its_tensor(value: ir.Value) -> None:
@@ -87,8 +101,9 @@ def _outline(graph: ir.Graph, proto: onnx.GraphProto, *, weights_as_inputs: bool
         if expanded is None:
             _outline_node(node, proto.node.add())
         else:
+            # What was found of its outputs before is found again, and better where its inputs are known better.
             _outline_expanded(node, expanded, proto)
-        for value in node.outputs:
+        for value in node.outputs if expanded is None else ():
             if value.type is not None and value.name and value not in outputs:
                 ir.serde.serialize_value_into(proto.value_info.add(), value)
 
@@ -123,12 +138,16 @@ def _outline_expanded(node: ir.Node, expanded: Expanded, proto: onnx.GraphProto)
     """Write an operator as what it computes, under the names of its own outputs."""
     for weight in expanded.weights:
         assert weight.const_value is not None
-        ir.serde.serialize_tensor_into(proto.initializer.add(), weight.const_value)
+        if is_big(weight):
+            ir.serde.serialize_value_into(proto.value_info.add(), weight)
+        else:
+            ir.serde.serialize_tensor_into(proto.initializer.add(), weight.const_value)
     for made in expanded.nodes:
         _outline_node(made, proto.node.add())
     names = {v.name: w.name for v, w in zip(expanded.outputs, node.outputs, strict=True) if v is not None}
     for made_proto in proto.node[len(proto.node) - len(expanded.nodes) :]:
-        made_proto.output[:] = [names.get(name) or name for name in made_proto.output]
+        for side in (made_proto.input, made_proto.output):
+            side[:] = [names.get(name) or name for name in side]
 
 
 def _outline_graphs(attr: ir.Attr, proto: onnx.AttributeProto) -> None:

@@ -1,7 +1,7 @@
 """Class activation maps: weighted sums of a layer's channels."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from onnxsal.methods.registry import method
 
@@ -56,20 +56,22 @@ class GradCAM:
 class GuidedGradCAM:
     """Guided backpropagation times the enlarged Grad-CAM: fine detail, for the target only.
 
-    Source: Selvaraju et al. 2017, arXiv:1610.02391, section 3.2. Grad-CAM is enlarged bilinearly.
+    Source: Selvaraju et al. 2017, arXiv:1610.02391, section 3.2. There Grad-CAM is enlarged bilinearly.
 
     Attributes:
         layer: The layer of Grad-CAM; None takes the last with a spatial extent.
+        interpolation: How Grad-CAM is enlarged: `bilinear`, or `nearest`.
     """
 
     layer: str | None = None
+    interpolation: Literal["bilinear", "nearest"] = "bilinear"
 
     def build(self, op: "Op", view: "View") -> "ir.Value":
         """Return the signed product, in the shape of the image input."""
         from onnxsal.methods.modified import modified_gradient
         from onnxsal.methods.rectifiers import GUIDED
 
-        cam = view.enlarge(GradCAM(self.layer).build(op, view))
+        cam = view.enlarge(GradCAM(self.layer).build(op, view), self.interpolation)
         gradient = modified_gradient(view, GUIDED)
         # The image may be double where the layer is float.
         return op.Mul(gradient, op.cast(op.Unsqueeze(cam, [view.channel_axis]), gradient.dtype))

@@ -19,11 +19,16 @@ class Gradient:
 
     Source: Simonyan et al. 2014, arXiv:1312.6034, section 3. The map is the largest magnitude among
     a pixel's channels, as there.
+
+    Attributes:
+        absolute: Give magnitudes, without the sign.
     """
 
+    absolute: bool = False
+
     def build(self, op: "Op", view: "View") -> "ir.Value":
-        """Return the signed gradient, in the shape of the image input."""
-        return view.gradient()
+        """Return the gradient, signed unless `absolute`, in the shape of the image input."""
+        return op.Abs(view.gradient()) if self.absolute else view.gradient()
 
 
 @method("grad-x-input")

@@ -85,12 +85,14 @@ class Occlusion:
         stride: From window to window; None takes a quarter of the window.
         fill: What is seen in the window: `zero`, the model input's own zero (after normalisation the mean colour),
             `mean`, the image's mean colour, `black`, `grey`, `white`, `blur`, or a number.
+        normalisation: `windows` gives the mean over the windows that cover a pixel, `none` the sum.
         batch_size: Windows in a run; None takes what is fastest and fits into memory.
     """
 
     window: int | None = None
     stride: int | None = None
     fill: str = "zero"
+    normalisation: Literal["windows", "none"] = "windows"
     batch_size: int | None = None
 
     asks: ClassVar[str] = "classes"
@@ -115,7 +117,9 @@ class Occlusion:
             one = np.zeros(len(scores), np.int64)
             covered = space.interpolate(space.gather(seen, -np.ones(len(scores)), one, 1)[0])
             falls = (whole.astype(np.float64) - scores).T
-            sums = (space.interpolate(space.gather(seen, -fall, one, 1)[0]) for fall in falls)
+            sums = [space.interpolate(space.gather(seen, -fall, one, 1)[0]) for fall in falls]
+            if self.normalisation == "none":
+                return [Sampled(total.astype(np.float32), None, 0.0, len(scores)) for total in sums]
             means = (np.divide(total, covered, out=np.zeros_like(total), where=covered > 0.5) for total in sums)
             return [Sampled(mean.astype(np.float32), None, 0.0, len(scores)) for mean in means]
 

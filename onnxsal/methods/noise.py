@@ -29,10 +29,11 @@ class SmoothGrad:
 
     Attributes:
         base: The method that is averaged, any that is one run: gradient, grad-x-input, guided-backprop, grad-cam, ...
+            Its own settings may follow: `grad-cam,relu=false`.
         noise: Standard deviation of the noise, as a fraction of the largest less the smallest value of the model input.
         samples: Noisy copies.
         variant: `mean`; `squared`, the mean of squares (Hooker et al. 2018, arXiv:1806.10758); `variance`, the
-            variance (Adebayo et al. 2018, arXiv:1810.03307).
+            variance among the copies (Adebayo et al. 2018, arXiv:1810.03307).
         absolute: Take magnitudes before averaging.
         scale: What `noise` is a fraction of: the image's own `range`, or 1 (`unit`).
         layer: The layer of the base method, if it takes one.
@@ -59,17 +60,17 @@ class SmoothGrad:
         """Return the method that is averaged.
 
         Raises:
-            MethodError: There is none of that name, or it runs the model many times itself.
+            MethodError: There is none of that name, or it runs the model many times itself, or has no such setting.
         """
-        info = find_method(self.base)
-        if info.sampled:
-            raise MethodError(f"smoothgrad averages methods of one run, and {self.base} is none: choose another base")
-        return make_method(self.base, {} if self.layer is None else {"layer": self.layer})
+        name, settings = read_base(self.base)
+        if find_method(name).sampled:
+            raise MethodError(f"smoothgrad averages methods of one run, and {name} is none: choose another base")
+        return make_method(name, settings if self.layer is None else {**settings, "layer": self.layer})
 
     @property
     def channels(self) -> str:
         """How a pixel's channels are put together, as the base method does it."""
-        return "sum" if hasattr(find_method(self.base).kind, "reduce") else "max_abs"
+        return "sum" if hasattr(find_method(read_base(self.base)[0]).kind, "reduce") else "max_abs"
 
     def attribute(self, subject: "Subject") -> Iterator[Sequence[Sampled]]:
         """Yield the averages of all targets."""
@@ -96,9 +97,23 @@ class SmoothGrad:
         return as_input(noisy, x.dtype)
 
     def _result(self, moments: Moments) -> Sampled:
-        mean = {"mean": moments.mean, "squared": moments.mean_square, "variance": moments.variance}[self.variant]
+        variance = np.maximum(moments.mean_square - moments.mean**2, 0)
+        mean = {"mean": moments.mean, "squared": moments.mean_square, "variance": variance}[self.variant]
         error = moments.error.astype(np.float32) if self.variant == "mean" else None
         return Sampled(mean.astype(np.float32), error, 0.0, moments.done)
+
+
+def read_base(text: str) -> tuple[str, dict[str, str]]:
+    """Return name and settings of a method that is spelled `grad-cam,relu=false`.
+
+    Raises:
+        MethodError: What follows the name is no list of settings.
+    """
+    name, *settings = (part.strip() for part in text.split(","))
+    pairs = [setting.partition("=") for setting in settings]
+    if not all(key and equals and value for key, equals, value in pairs):
+        raise MethodError(f"base={text!r} is no method with its settings: write base=grad-cam,relu=false")
+    return name, {key: value for key, _, value in pairs}
 
 
 def as_input(values: Array, dtype: "np.dtype[Any]") -> Array:

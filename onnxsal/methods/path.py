@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from onnxsal.methods.subject import Subject
 
 Array = npt.NDArray[Any]
+Doubles = npt.NDArray[np.float64]
+Quadrature = Literal[
+    "gauss-legendre", "riemann-left", "riemann-right", "riemann-middle", "riemann-inclusive", "trapezoid"
+]
 
 
 @method("integrated-gradients")
@@ -24,23 +28,27 @@ Array = npt.NDArray[Any]
 class IntegratedGradients:
     """The gradient, averaged on the way from a baseline to the image, times the way: sums to the change in score.
 
-    Source: Sundararajan et al. 2017, arXiv:1703.01365, eq. 1, integrated by Gauss-Legendre quadrature.
+    Source: Sundararajan et al. 2017, arXiv:1703.01365, eq. 1, integrated by Gauss-Legendre quadrature unless told
+    otherwise; the paper's own sum (eq. 3) is `riemann-right`.
 
     Attributes:
         steps: Points on the way.
+        quadrature: Where the points lie and what each counts, see `quadrature`: `gauss-legendre`, `riemann-left`,
+            `riemann-right`, `riemann-middle`, `riemann-inclusive`, or `trapezoid`.
         baseline: What stands for "nothing there": `zero`, the model input's own zero (after normalisation the mean
             colour), `mean`, the image's mean colour, `black`, `blur`, or a number.
         batch_size: Points in a run; None takes what is fastest and fits into memory.
     """
 
     steps: int = 50
+    quadrature: Quadrature = "gauss-legendre"
     baseline: str = "zero"
     batch_size: int | None = None
 
     asks: ClassVar[str] = "gradient"
 
     def __post_init__(self) -> None:
-        check_at_least(self, steps=1, batch_size=1)
+        check_at_least(self, steps=2 if self.quadrature in ("riemann-inclusive", "trapezoid") else 1, batch_size=1)
 
     def white_box(self) -> Method:
         """Return the gradient."""
@@ -53,7 +61,7 @@ class IntegratedGradients:
 
     def attribute(self, subject: "Subject") -> Iterator[Sequence[Sampled]]:
         """Yield the attributions of all targets."""
-        nodes, weights = np.polynomial.legendre.leggauss(self.steps)
+        places, shares = quadrature(self.quadrature, self.steps)
         x = subject.x.astype(np.float32)
         base = subject.fill(self.baseline)
         way = x - base
@@ -62,8 +70,8 @@ class IntegratedGradients:
             run = subject.attributions(self.white_box(), target)
 
             def answer(start: int, stop: int, run: Any = run) -> Array:
-                points = [as_input(base + np.float32((1 + at) / 2) * way, subject.x.dtype) for at in nodes[start:stop]]
-                share = (weights[start:stop] / 2 * self.steps).astype(np.float32)
+                points = [as_input(base + np.float32(at) * way, subject.x.dtype) for at in places[start:stop]]
+                share = (shares[start:stop] * self.steps).astype(np.float32)
                 attributions: Array = run(np.concatenate(points))
                 return attributions * share.reshape(-1, *[1] * (x.ndim - 1))
 
@@ -72,3 +80,21 @@ class IntegratedGradients:
                 pass
             found.append(Sampled((moments.mean * way[0] * subject.step).astype(np.float32), None, 0.0, self.steps))
         yield found
+
+
+def quadrature(rule: Quadrature, steps: int) -> tuple[Doubles, Doubles]:
+    """Return where on the way from 0 to 1 an integral is sampled, (steps,), and what each sample counts, (steps,).
+
+    The samples of the Riemann sums all count the same. They lie at the start of each step, at its end, in its middle,
+    or, `riemann-inclusive`, from 0 to 1 with both. Shares sum to 1 always.
+    """
+    if rule == "gauss-legendre":
+        nodes, weights = np.polynomial.legendre.leggauss(steps)
+        return (1 + nodes) / 2, weights / 2
+    if rule in ("riemann-inclusive", "trapezoid"):
+        shares = np.ones(steps)
+        if rule == "trapezoid":
+            shares[[0, -1]] = 0.5
+        return np.linspace(0, 1, steps), shares / shares.sum()
+    first = {"riemann-left": 0.0, "riemann-middle": 0.5, "riemann-right": 1.0}[rule]
+    return (np.arange(steps) + first) / steps, np.full(steps, 1 / steps)

@@ -61,9 +61,9 @@ class View:
         """The axis of `image` that holds the channels."""
         return self._findings.image_channel_axis
 
-    def enlarge(self, heat: ir.Value) -> ir.Value:
-        """Return a map (N, h, w) at the image's height and width, (N, H, W): bilinear, half-pixel centres."""
-        return enlarge(self._op, heat, self.image, self._findings.spatial_axes)
+    def enlarge(self, heat: ir.Value, interpolation: str = "bilinear") -> ir.Value:
+        """Return a map (N, h, w) at the image's height and width, (N, H, W): bilinear, or `nearest`."""
+        return enlarge(self._op, heat, self.image, self._findings.spatial_axes, interpolation)
 
     # ----- Layers -----
 
@@ -162,8 +162,10 @@ class View:
         return self._op.cast(value, ir.DataType.FLOAT) if value.dtype in HALVES else value
 
 
-def enlarge(op: Op, heat: ir.Value, image: ir.Value, spatial_axes: Sequence[int]) -> ir.Value:
-    """Return a map (N, h, w) at the height and width of `image`: bilinear, half-pixel centres."""
+def enlarge(
+    op: Op, heat: ir.Value, image: ir.Value, spatial_axes: Sequence[int], interpolation: str = "bilinear"
+) -> ir.Value:
+    """Return a map (N, h, w) at the height and width of `image`: bilinear between half-pixel centres, or nearest."""
     wanted = [(dims(image) or (None,) * rank(image))[axis] for axis in spatial_axes]
     if all(isinstance(d, int) for d in wanted) and list((dims(heat) or ())[1:]) == wanted:
         return heat
@@ -171,7 +173,9 @@ def enlarge(op: Op, heat: ir.Value, image: ir.Value, spatial_axes: Sequence[int]
     if all(isinstance(d, int) for d in wanted):
         sizes = op.const(wanted)
     stacked = op.Unsqueeze(heat, [1])
-    large = op.Resize(
-        stacked, None, None, sizes, mode="linear", coordinate_transformation_mode="half_pixel", axes=[2, 3]
-    )
+    how = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+    if interpolation == "nearest":
+        # Pixel i lies in cell floor(i * h / H), as PyTorch has it.
+        how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    large = op.Resize(stacked, None, None, sizes, axes=[2, 3], **how)
     return op.Squeeze(large, [1])

@@ -47,6 +47,46 @@ OPERATORS = {
         "Attention<num_heads=2,qkv_hidden_sizes=[8,8,4],scale=0.3>(x, w, b)",
     ),
     "MultiHeadAttention": (TOKENS, "float[24] b", "MultiHeadAttention<num_heads=4>(x, x, x, b)"),
+    "Attention to the past only": (
+        *(TOKENS, "float[8,24] w, float[24] b"),
+        "Attention<num_heads=2,unidirectional=1>(x, w, b)",
+    ),
+    "Attention to as many tokens as each sample has": (
+        *(TOKENS, "float[8,24] w, float[24] b, int32[2] m = {2, 4}"),
+        "Attention<num_heads=2>(x, w, b, m)",
+    ),
+    "Attention from one token to another": (
+        *(TOKENS, "float[8,24] w, float[24] b, int32[4] m = {3, 5, 1, 0}"),
+        "Attention<num_heads=2,unidirectional=1>(x, w, b, m)",
+    ),
+    "Attention to the tokens of a mask, with a bias": (
+        *(TOKENS, "float[8,24] w, float[24] b, float[1,2,5,5] t, int32[2,5] m = {1, 1, 0, 1, 0, 0, 1, 1, 1, 1}"),
+        'Attention<num_heads=2,mask_filter_value=-3.0>(x, w, b, m, "", t)',
+    ),
+    "MultiHeadAttention to fewer tokens, of unequal parts": (
+        *(TOKENS, "float[2,3,8] k, float[2,3,6] v, float[22] b, int32[2,3] m = {1, 0, 1, 1, 1, 0}"),
+        "MultiHeadAttention<num_heads=2,scale=0.4>(x, k, v, b, m)",
+    ),
+    "MultiHeadAttention with a mask for each pair": (
+        *(TOKENS, "int32[2,5,5] m = {" + ", ".join("1101001111" * 5) + "}"),
+        'MultiHeadAttention<num_heads=2,unidirectional=1>(x, x, x, "", m)',
+    ),
+    "MultiHeadAttention to more tokens than ask": (
+        *(TOKENS, "float[2,2,7,4] k, float[2,2,7,4] v, float[1,1,5,7] t"),
+        'MultiHeadAttention<num_heads=2,unidirectional=1>(x, k, v, "", "", t)',
+    ),
+    "MatMulNBits": (
+        *("float[2,3,40] x", "uint8[6,3,8] w, float[18] s, uint8[12] z, float[6] b"),
+        'MatMulNBits<K=40,N=6,block_size=16,bits=4>(x, w, s, z, "", b)',
+    ),
+    "MatMulNBits of eight bits": (
+        *("float[3,32] x", "uint8[6,2,16] w, float[6,2] s"),
+        "MatMulNBits<K=32,N=6,block_size=16,bits=8>(x, w, s)",
+    ),
+    "MatMulNBits of two bits, with zero points that are no integers": (
+        *("float[3,32] x", "uint8[6,2,4] w, float[6,2] s, float[6,2] z"),
+        "MatMulNBits<K=32,N=6,block_size=16,bits=2>(x, w, s, z)",
+    ),
     "ConvTransposeWithDynamicPads": (
         *("float[1,3,4,4] x", "float[3,2,3,3] w, int64[4] p"),
         "ConvTransposeWithDynamicPads<strides=[2,2],output_padding=[1,0]>(x, w, p)",
@@ -66,8 +106,10 @@ def model_of(name: str, rng: np.random.Generator) -> onnx.ModelProto:
     model.graph.output[0].type.tensor_type.ClearField("shape")
     for info in model.graph.value_info:
         shape = [d.dim_value for d in info.type.tensor_type.shape.dim]
-        whole = info.type.tensor_type.elem_type == onnx.TensorProto.INT64
-        array = np.ones(shape, np.int64) if whole else rng.standard_normal(shape).astype(np.float32) / 2
+        kind = info.type.tensor_type.elem_type
+        array = rng.standard_normal(shape).astype(np.float32) / 2
+        array = np.ones(shape, np.int64) if kind == onnx.TensorProto.INT64 else array
+        array = rng.integers(0, 256, shape).astype(np.uint8) if kind == onnx.TensorProto.UINT8 else array
         model.graph.initializer.append(numpy_helper.from_array(array, info.name))
     del model.graph.value_info[:]
     return model
@@ -104,13 +146,103 @@ def test_a_simplified_normalisation_in_onnx_s_own_name_is_known(rng):
     np.testing.assert_allclose(np.sum(gradient * x, axis=-1), 0, atol=1e-4)
 
 
-def test_attention_with_a_mask_of_the_past_is_named(rng):
+def test_attention_that_writes_into_a_cache_is_named(rng):
     text = (
-        f"{HEADER} (float[2,5,8] x, float[8,24] w, float[24] b) => (float[2,5,8] y)"
-        " { y = com.microsoft.Attention<num_heads=2,unidirectional=1>(x, w, b) }"
+        f"{HEADER} (float[2,5,8] x, float[8,24] w, float[24] b, float[2,2,2,9,4] p, int32[1] n) => (float[2,5,8] y)"
+        ' { y = com.microsoft.Attention<num_heads=2,past_present_share_buffer=1>(x, w, b, "", p, "", n) }'
     )
     with pytest.raises(MissingRule, match=r"com\.microsoft::Attention"):
         vjp(onnx.parser.parse_model(text), of="y", wrt="x")
+
+
+SEVERAL = {
+    "SkipLayerNormalization": ("float[2,5,8] x, float[2,5,8] s, float[8] g", "SkipLayerNormalization(x, s, g)", (0, 3)),
+    "MultiHeadAttention": (
+        "float[2,5,8] x, float[2,5,8] k, float[2,5,8] v, float[2,2,3,4] p, float[2,2,3,4] q",
+        'MultiHeadAttention<num_heads=2>(x, k, v, "", "", "", p, q)',
+        (0, 1, 2),
+    ),
+    "Attention": (
+        "float[2,5,8] x, float[8,24] w, float[24] b, float[2,2,2,3,4] p",
+        'Attention<num_heads=2,unidirectional=1>(x, w, b, "", p)',
+        (0, 1),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_outputs_that_make_each_other_all_hand_on_their_gradients(name, rng):
+    given, call, used = SEVERAL[name]
+    outputs = [f"y{i}" if i in used else f"_{i}" for i in range(max(used) + 1)]
+    text = f"{HEADER} ({given}) => (float[2] y0) {{ {', '.join(outputs)} = com.microsoft.{call} }}"
+    model = onnx.parser.parse_model(text)
+    for node in model.graph.node:
+        node.output[:] = [o if o.startswith("y") else "" for o in node.output]
+    kind = onnx.TensorProto.FLOAT
+    del model.graph.output[:]
+    model.graph.output.extend(helper.make_tensor_value_info(f"y{i}", kind, None) for i in used)
+    feeds = {
+        i.name: rng.standard_normal([d.dim_value for d in i.type.tensor_type.shape.dim]).astype(np.float32)
+        for i in model.graph.input
+    }
+    plain, wrt = session(model), list(feeds)
+    seeds = {f"cotangent_y{i}": rng.standard_normal(y.shape) for i, y in zip(used, plain.run(None, feeds), strict=True)}
+    graph = session(ir.to_proto(vjp(model, of=[f"y{i}" for i in used], wrt=wrt)))
+    gradients = graph.run([f"grad_{n}" for n in wrt], feeds | {k: v.astype(np.float32) for k, v in seeds.items()})
+    u, step = [rng.standard_normal(a.shape) for a in feeds.values()], 2e-3
+
+    def score(sign: int) -> float:
+        moved = {n: (a + sign * step * d).astype(np.float32) for (n, a), d in zip(feeds.items(), u, strict=True)}
+        return sum(np.sum(v * y) for v, y in zip(seeds.values(), plain.run(None, moved), strict=True))
+
+    numeric = (score(1) - score(-1)) / (2 * step)
+    assert sum(np.sum(g * d) for g, d in zip(gradients, u, strict=True)) == pytest.approx(numeric, rel=5e-3, abs=5e-3)
+
+
+def test_words_that_are_embedded_pass_gradients_to_what_embeds_them(rng):
+    text = (
+        f"{HEADER} (int32[b,s] i, int32[b,s] k, float[6,8] w, float[7,8] p, float[3,8] t, float[8] g, float[8] o)"
+        " => (float[b,s,8] y, int32[b] n) { y, n = com.microsoft.EmbedLayerNormalization(i, k, w, p, t, g, o, k) }"
+    )
+    model = onnx.parser.parse_model(text)
+    feeds = {"i": rng.integers(0, 6, (2, 5)), "k": rng.integers(0, 3, (2, 5))}
+    shapes = {"w": (6, 8), "p": (7, 8), "t": (3, 8), "g": (8,), "o": (8,)}
+    feeds = {k: a.astype(np.int32) for k, a in feeds.items()} | {
+        k: rng.standard_normal(shape).astype(np.float32) for k, shape in shapes.items()
+    }
+    v, u, step = rng.standard_normal((2, 5, 8)), {k: rng.standard_normal(s) for k, s in shapes.items()}, 2e-3
+    graph = vjp(model, of="y", wrt=list(shapes))
+    assert next(x for x in graph.graph.outputs if x.name == "y").shape == ir.Shape(["b", "s", 8])
+    gradients = session(ir.to_proto(graph)).run(
+        [f"grad_{k}" for k in shapes], feeds | {"cotangent_y": v.astype(np.float32)}
+    )
+    plus, minus = (
+        session(model).run(
+            ["y"], feeds | {k: feeds[k] + np.float32(sign * step) * d.astype(np.float32) for k, d in u.items()}
+        )[0]
+        for sign in (1, -1)
+    )
+    numeric = np.sum(v * (plus.astype(np.float64) - minus)) / (2 * step)
+    assert sum(np.sum(g * u[k]) for k, g in zip(shapes, gradients, strict=True)) == pytest.approx(numeric, rel=5e-3)
+
+
+def test_attention_of_integers_has_the_gradients_of_the_numbers_that_they_stand_for(rng):
+    text = f"""{HEADER} (float[2,5,8] x) => (float[2,5,8] y) <float s = {{0.02}}, float t = {{0.01}}, uint8 z = {{128}},
+        int8 o = {{0}}, int32[2] m = {{3, 5}}> {{ q = QuantizeLinear(x, s, z)
+        y = com.microsoft.QAttention<num_heads=2>(q, w, b, s, t, m, z, o) }}"""
+    twin = f"""{HEADER} (float[2,5,8] x) => (float[2,5,8] y) <float t = {{0.01}}, int8 o = {{0}},
+        int32[2] m = {{3, 5}}> {{ d = DequantizeLinear(w, t, o)
+        y = com.microsoft.Attention<num_heads=2>(x, d, b, m) }}"""
+    weights = {"w": rng.integers(-127, 127, (8, 24)).astype(np.int8), "b": rng.standard_normal(24).astype(np.float32)}
+    x, v = rng.uniform(-2, 2, (2, 5, 8)).astype(np.float32), rng.standard_normal((2, 5, 8)).astype(np.float32)
+    found = []
+    for one in (text, twin):
+        model = onnx.parser.parse_model(one)
+        model.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in weights.items())
+        graph = session(ir.to_proto(vjp(model, of="y", wrt="x")))
+        found.append(graph.run(["y", "grad_x"], {"x": x, "cotangent_y": v}))
+    for quantised, exact in zip(*found, strict=True):
+        np.testing.assert_allclose(quantised, exact, atol=0.05 * np.abs(exact).max())
 
 
 # ----- Files that ONNX Runtime has optimised -----
@@ -158,6 +290,27 @@ def test_an_optimised_file_has_the_gradient_of_the_model_it_was_made_from(rng, t
     first, second = (
         session(ir.to_proto(vjp(m, of="y", wrt="x"))).run(["grad_x"], {"x": x, "cotangent_y": v})[0]
         for m in (block(), saved)
+    )
+    np.testing.assert_allclose(second, first, atol=1e-5 * np.abs(first).max())
+
+
+def test_an_optimised_transformer_of_any_batch_has_the_gradient_of_its_class_token(rng, tmp_path):
+    text = f"""{HEADER} (float[b,5,8] x) => (float[b,8] y) <int64[1] r = {{-1}}, int64[2] j = {{2, 4}},
+        float c = {{0.3}}, int64 z = {{0}}> {{
+        e = Shape<start=0,end=2>(x) k = Concat<axis=0>(e, j) h = Reshape(x, k)
+        q = Transpose<perm=[0,2,1,3]>(h) t = Transpose<perm=[0,2,3,1]>(h) s = MatMul(q, t) d = Mul(s, c)
+        a = Softmax(d) o = MatMul(a, q) p = Transpose<perm=[0,2,1,3]>(o)
+        f = Concat<axis=0>(e, r) l = Reshape(p, f) m = MatMul(l, w) u = Add(m, x)
+        n = LayerNormalization(u, g) y = Gather<axis=1>(n, z) }}"""
+    model = onnx.parser.parse_model(text)
+    weights = {"w": rng.standard_normal((8, 8)), "g": rng.uniform(1, 2, 8)}
+    model.graph.initializer.extend(numpy_helper.from_array(a.astype(np.float32), n) for n, a in weights.items())
+    saved = optimised(model, "EXTENDED", tmp_path / "extended.onnx")
+    assert "FusedMatMul" in {n.op_type for n in saved.graph.node}
+    x, v = rng.standard_normal((2, 5, 8)).astype(np.float32), rng.standard_normal((2, 8)).astype(np.float32)
+    first, second = (
+        session(ir.to_proto(vjp(m, of="y", wrt="x"))).run(["grad_x"], {"x": x, "cotangent_y": v})[0]
+        for m in (model, saved)
     )
     np.testing.assert_allclose(second, first, atol=1e-5 * np.abs(first).max())
 

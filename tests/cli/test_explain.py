@@ -161,7 +161,7 @@ def test_a_setting_goes_to_the_methods_that_have_it(run: Run, model: Path, photo
     settings = {f["method"]: f["settings"] for f in facts}
     assert settings["grad-cam"] == {"layer": "relu", "relu": False}
     assert settings["grad-x-input"] == {"rule": "guided"}
-    assert settings["gradient"] == {}
+    assert settings["gradient"] == {"absolute": False}
 
 
 def test_overwriting_when_asked(run: Run, model: Path, photo: Path, folder: Path) -> None:
@@ -292,3 +292,20 @@ def test_squeezenet_is_explained_again_within_a_second(folder: Path) -> None:
     runs = [in_a_process(model, photo, "--overwrite") for _ in range(3)]
     assert {modules for _, modules in runs} == {"[]"}
     assert min(seconds for seconds, _ in runs) < 1.5
+
+
+def test_like_takes_a_librarys_conventions_and_set_wins(run: Run, model: Path, photo: Path) -> None:
+    quick = ["--set", "samples=2", "-t", "0", "--json"]
+    (line,) = ok(run("explain", model, photo, "-m", "smoothgrad", "--like", "captum", *quick))
+    facts = json.loads(line)
+    assert facts["provenance"]["like"] == "captum"
+    assert {k: facts["settings"][k] for k in ("base", "noise", "scale", "samples")} == {
+        "base": "gradient,absolute=true",
+        "noise": 1.0,
+        "scale": "unit",
+        "samples": 2,
+    }
+    result = run("explain", model, photo, "-m", "rise", "--like", "captum")
+    assert result.exit_code == 2
+    assert "like=captum has no rise; it has gradient, " in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 from numpy.typing import NDArray
 from parity import methods_cases
 from PIL import Image
@@ -158,3 +159,13 @@ def typical_input(name: str, seed: int) -> np.ndarray:
     with Image.open(DEMO.parent / "scenes" / f"scene-{2 * seed}.png") as scene:
         pixels = np.asarray(scene.convert("RGB"), np.float32)
     return ((pixels / 255 - 0.5) / 0.25).transpose(2, 0, 1)[None]
+
+
+def run(net: str, x: np.ndarray) -> np.ndarray:
+    """Return the first output of the network as it is in its file."""
+    session = open_session(proto(net))
+    return np.concatenate([session.run(None, {session.get_inputs()[0].name: row[None]})[0] for row in x])
+
+
+def open_session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])

@@ -5,6 +5,8 @@ mode, Resize itself says: it is the resized identity. So the cotangent is contra
 per axis, which ONNX Runtime computes while it loads the model wherever the sizes are known.
 """
 
+import math
+
 import numpy as np
 
 from onnxsal.autodiff.registry import declare_undefined, vjp
@@ -94,10 +96,21 @@ def contract(op, g, axis, matrix):
     n = rank(g)
     if axis == n - 1:
         return op.MatMul(g, matrix)
+    adjoint = op.Transpose(matrix, perm=[1, 0])
     if axis == n - 2:
-        return op.MatMul(op.Transpose(matrix, perm=[1, 0]), g)
-    order = [*(a for a in range(n) if a != axis), axis]
-    return op.Transpose(op.MatMul(op.Transpose(g, perm=order), matrix), perm=np.argsort(order).tolist())
+        return op.MatMul(adjoint, g)
+    # The axes behind count as one: with g turned instead, CUDA fuses turning and product, and errs along the batch.
+    sizes = [op.dim(g, a) for a in range(n)]
+    flat = op.Reshape(g, concat(op, *sizes[: axis + 1], _product(op, g, axis + 1)), allowzero=1)
+    shape = concat(op, *sizes[:axis], op.dim(matrix, 1), *sizes[axis + 1 :])
+    return op.Reshape(op.MatMul(adjoint, flat), shape, allowzero=1)
+
+
+def _product(op, value, start):
+    """Return the number of entries along the axes from `start` on, as one entry."""
+    sizes = (dims(value) or ())[start:]
+    known = all(isinstance(d, int) for d in sizes)
+    return op.const([math.prod(sizes)]) if known else op.ReduceProd(op.Shape(value, start=start), keepdims=1)
 
 
 def _matrix(op, node, axis, dtype):
@@ -108,10 +121,15 @@ def _matrix(op, node, axis, dtype):
     # What lies outside does not depend on X, so the value that stands for it does not matter: it is left at 0.
     if _in_proportion(node):
         return _matrix_in_proportion(op, node, axis, identity, kernel)
-    roi = _roi(op, node, axis)
+    # As one image of one channel: not every provider resizes along batch and channels.
+    image, roi = op.Unsqueeze(identity, [0, 1]), _roi(op, node, axis)
     if _has(node, "scales"):
-        return op.Resize(identity, roi, concat(op, _entry(op, node, "scales", axis), op.const([1.0])), **kernel)
-    return op.Resize(identity, roi, None, concat(op, op.dim(node.Y, axis), size), **kernel)
+        made = op.Resize(
+            image, roi, concat(op, op.const([1.0, 1.0]), _entry(op, node, "scales", axis), op.const([1.0])), **kernel
+        )
+    else:
+        made = op.Resize(image, roi, None, concat(op, op.const([1, 1]), op.dim(node.Y, axis), size), **kernel)
+    return op.Squeeze(made, [0, 1])
 
 
 def _identity(op, size, dtype):
@@ -146,9 +164,9 @@ def _entry(op, node, formal, axis, offset=0):
 
 
 def _roi(op, node, axis):
-    """Return the region of interest for the identity: the node's along the axis, all of it along the other."""
+    """Return the region of interest for the identity: the node's along the axis, all of it along the others."""
     if node.attrs["coordinate_transformation_mode"] != "tf_crop_and_resize":
         return None
     start, end = (_entry(op, node, "roi", axis, offset) for offset in (0, len(_axes(node))))
-    zero, one = (op.const(np.array([v]), start.dtype) for v in (0, 1))
-    return concat(op, start, zero, end, one)
+    before, zero, behind, one = (op.const(np.array(v), start.dtype) for v in ([0, 0], [0], [1, 1], [1]))
+    return concat(op, before, start, zero, behind, end, one)

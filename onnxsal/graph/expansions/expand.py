@@ -41,7 +41,7 @@ class Expanded:
         nodes: Standard nodes in topological order, their values without types. They read the operator's
             own inputs.
         weights: Constants among their inputs.
-        outputs: What stands for the operator's outputs; None for those that are not written.
+        outputs: What stands for the operator's outputs; None for those that are not written, or left out.
     """
 
     nodes: list[ir.Node]
@@ -58,8 +58,10 @@ def expand(node: ir.Node) -> Expanded | None:
     made = function(writer, Composite(node))
     if made is None:
         return None
-    outputs = [made] if isinstance(made, ir.Value) else list(made)
-    return Expanded(writer.nodes, writer.weights, (outputs + [None] * len(node.outputs))[: len(node.outputs)])
+    outputs: list[ir.Value | None] = [made] if isinstance(made, ir.Value) else list(made)
+    outputs += [None] * (len(node.outputs) - len(outputs))
+    read = [v if own.name else None for v, own in zip(outputs, node.outputs, strict=False)]
+    return Expanded(writer.nodes, writer.weights, read)
 
 
 def is_foreign(node: ir.Node) -> bool:
@@ -135,13 +137,24 @@ class Writer:
     def number(self, number: float, like: ir.Value) -> ir.Value:
         """Return a constant of the type of another value, which may not be known yet."""
         if like.dtype is None:
-            cast: ir.Value = self.CastLike(self.constant(np.array(number, np.float32), ir.DataType.FLOAT), like)
-            return cast
+            return self.cast_like(self.constant(np.array(number, np.float32), ir.DataType.FLOAT), like)
         return self.constant(np.array(number, like.dtype.numpy()), like.dtype)
+
+    def cast_like(self, value: ir.Value, like: ir.Value) -> ir.Value:
+        """Return a value in the type of another, which may not be known yet."""
+        known = like.dtype is not None
+        made: ir.Value = self.Cast(value, to=like.dtype) if known else self.CastLike(value, like)
+        return made
 
     def constant(self, array: np.ndarray[Any, Any], dtype: ir.DataType) -> ir.Value:
         """Return a constant."""
-        tensor = ir.Tensor(array, dtype=dtype, name=f"{self.name}/const_{len(self.weights)}")
-        value = ir.Value(name=tensor.name, const_value=tensor, type=ir.TensorType(dtype), shape=ir.Shape(array.shape))
+        return self.hold(ir.Tensor(array, dtype=dtype))
+
+    def hold(self, tensor: ir.TensorProtocol) -> ir.Value:
+        """Return a tensor as a constant."""
+        tensor.name = f"{self.name}/const_{len(self.weights)}"
+        value = ir.Value(
+            name=tensor.name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape.numpy())
+        )
         self.weights.append(value)
         return value

@@ -1,7 +1,4 @@
-"""Operators that ONNX Runtime fuses others to, as files that it has optimised hold them; and its versions of ONNX's.
-
-Forms that carry state from call to call (caches of attention) are not written: they are no image model's.
-"""
+"""Operators that ONNX Runtime fuses others to, as files that it has optimised hold them; and its versions of ONNX's."""
 
 from typing import Any
 
@@ -153,56 +150,6 @@ def group_norm(w: Writer, node: Composite) -> Any:
     y = w.GroupNormalization(x, node[1], node[2], **settings)
     y = w.Mul(y, w.Sigmoid(y)) if node.attribute("activation", 0) else y
     return w.Transpose(y, perm=[0, 2, 3, 1]) if last else y
-
-
-# ----- Attention -----
-
-
-@expansion("Attention")
-def attention(w: Writer, node: Composite) -> Any:
-    """Query, key and value come out of one product."""
-    unwritten = any(node[i] is not None for i in (3, 4, 6)) or node.wants(1)
-    if unwritten or node.attribute("unidirectional", 0) or node.attribute("do_rotary", 0):
-        return None
-    packed = w.MatMul(node[0], node[1])
-    packed = packed if node[2] is None else w.Add(packed, node[2])
-    sizes = node.attribute("qkv_hidden_sizes")
-    parts = w.Split(packed, list(sizes) if sizes else None, outputs=3, axis=-1, num_outputs=None if sizes else 3)
-    return _attend(w, node, *parts, bias=node[5])
-
-
-@expansion("MultiHeadAttention")
-def multi_head_attention(w: Writer, node: Composite) -> Any:
-    unwritten = any(node[i] is not None for i in (4, *range(6, 10))) or node.wants(1)
-    if node[1] is None or node[2] is None or unwritten or node.attribute("unidirectional", 0):
-        return None
-    if any(v is not None and v.shape is not None and len(v.shape) != 3 for v in (node[0], node[1], node[2])):
-        return None
-    parts = [node[0], node[1], node[2]]
-    if node[3] is not None:
-        parts = [w.Add(p, b) for p, b in zip(parts, w.Split(node[3], outputs=3, axis=0, num_outputs=3), strict=True)]
-    return _attend(w, node, *parts, bias=node[5])
-
-
-def _attend(w: Writer, node: Composite, query: Any, key: Any, value: Any, *, bias: Any) -> Any:
-    """Return softmax(query keyᵀ scale + bias) value, head by head, (N, tokens, channels)."""
-    heads = [w.Reshape(part, [0, 0, node.attribute("num_heads"), -1]) for part in (query, key, value)]
-    q, k, v = (w.Transpose(part, perm=perm) for part, perm in zip(heads, _ORDERS, strict=True))
-    scores = w.MatMul(_scaled(w, q, node.attribute("scale", 0.0)), k)
-    scores = scores if bias is None else w.Add(scores, bias)
-    mixed = w.Transpose(w.MatMul(w.Softmax(scores, axis=-1), v), perm=[0, 2, 1, 3])
-    return w.Reshape(mixed, [0, 0, -1])
-
-
-_ORDERS = ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3])
-
-
-def _scaled(w: Writer, query: Any, scale: float) -> Any:
-    """Return query * scale; by default over the root of a head's size."""
-    if scale:
-        return w.Mul(query, w.number(scale, query))
-    size = w.Cast(w.Shape(query, start=3, end=4), to=ir.DataType.FLOAT)
-    return w.Div(query, w.CastLike(w.Sqrt(size), query))
 
 
 # ----- ONNX Runtime's versions of the standard operators -----

@@ -163,6 +163,15 @@ def test_rise_is_the_mean_of_probability_times_mask_over_keep(net, keep, fill):
     assert found.score == pytest.approx(float(run(net, x)[0, 2]), rel=1e-4)
 
 
+@pytest.mark.parametrize(("keep", "same"), [(0.5, "balanced-regression"), (0.3, "regression")])
+def test_by_default_rise_uses_the_estimator_that_needs_fewest_masks(keep, same):
+    x = random_input("small", 1)
+    named = {name: explain("small", x, "rise", 2, keep=keep, estimator=name) for name in (same, "centred", None)}
+    assert_array_equal(named[None].attribution, named[same].attribution)
+    assert named[None].error.mean() < named["centred"].error.mean()
+    assert np.abs(named[None].attribution - named["centred"].attribution).max() < 6 * named["centred"].error.max()
+
+
 def test_smoothgrad_is_the_mean_gradient_of_noisy_images(rng):
     from onnxsal.sampling.streams import Purpose, normals
 

@@ -13,7 +13,7 @@ from onnxsal.detectors.registry import Proposals
 from onnxsal.graph.builder import Op
 from onnxsal.graph.types import dims
 
-Kind = Literal["d-rise", "dot", "hard"]
+Kind = Literal["d-rise", "dot", "hard", "vem"]
 TINY = 1e-12
 
 
@@ -30,7 +30,9 @@ def best_match(op: Op, proposals: Proposals, boxes: ir.Value, probabilities: ir.
         kind: `d-rise`, IoU times cosine of class probabilities times objectness, and where the head has none, times
             the largest class probability: a cosine does not tell a sure proposal from an unsure one. `dot`, the inner
             product in place of the cosine. `hard`, IoU times the score of the detection's own class, all that is left
-            to compare where a head tells the best class only.
+            to compare where a head tells the best class only. `vem`, as vision-explanation-methods 0.1.1: IoU times
+            cosine times objectness, 1 where the head has none; where a head tells the best class only, what is left of
+            1 is shared among the others and one more.
     """
     proposals = _with_nothing(op, proposals)
     overlap = _overlaps(op, proposals.boxes, boxes)
@@ -74,10 +76,24 @@ def _agreement(op: Op, proposals: Proposals, probabilities: ir.Value, kind: Kind
     if kind in ("hard", "dot"):
         product = op.MatMul(_top_class(op, probabilities) if kind == "hard" else probabilities, p)
         return product if own is None else op.Mul(product, own)
-    sure = op.ReduceMax(p, axes=[1], keepdims=1) if own is None else own
+    if kind == "vem" and proposals.top_only:
+        p, probabilities = _with_rest(op, p), _with_rest(op, probabilities)
+    sure = own
+    if sure is None:
+        sure = op.scalar(1, like=p) if kind == "vem" else op.ReduceMax(p, axes=[1], keepdims=1)
     share = op.Div(sure, op.Max(op.ReduceL2(p, axes=[1], keepdims=1), op.scalar(TINY, like=p)))
     length = op.Max(op.ReduceL2(probabilities, axes=[1], keepdims=1), op.scalar(TINY, like=probabilities))
     return op.Mul(op.MatMul(op.Div(probabilities, length), p), share)
+
+
+def _with_rest(op: Op, p: ir.Value) -> ir.Value:
+    """Return probabilities (., K, ...), of the best class only, with what is left of 1 shared among K other classes.
+
+    One class is new, at the end: `expand_class_scores` of vision-explanation-methods counts a background.
+    """
+    best = op.ReduceMax(p, axes=[1], keepdims=1)
+    left = op.Div(op.Sub(op.scalar(1, like=p), best), op.cast(op.dim(p, 1), p.dtype))
+    return op.Concat(op.Where(op.Greater(p, op.scalar(0, like=p)), p, left), left, axis=1)
 
 
 def _top_class(op: Op, probabilities: ir.Value) -> ir.Value:

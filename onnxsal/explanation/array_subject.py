@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from onnxsal.errors import MethodError
 from onnxsal.explanation.subject import LoopOptions
+from onnxsal.sampling.enlarging import Edges
 from onnxsal.sampling.masks import Draws, MaskSpace, feature_space, stretch_space
 from onnxsal.sampling.scheduler import Schedule, Status, sweep
 from onnxsal.sampling.tallies import Checkpoint, Floats
@@ -46,9 +47,9 @@ class ArraySubject:
         self.size = (1, x.size) if x.ndim == 2 else (x.shape[1], x.size // x.shape[1])
         self.content = (0, 0, self.size[1], self.size[0])
 
-    def mask_space(self, cells: int) -> MaskSpace:
+    def mask_space(self, cells: int, edges: Edges = "bilinear") -> MaskSpace:
         """Return masks over stretches of the first axis and single entries of the others."""
-        return feature_space(self.size, min(cells, self.size[0]))
+        return feature_space(self.size, min(cells, self.size[0]), edges)
 
     def window_space(self, window: int | None, stride: int | None) -> MaskSpace:
         """Return masks that hide some entries each."""

@@ -21,7 +21,7 @@ BOXES, PROBABILITIES, OBJECTNESS = "detection_boxes", "detection_probabilities",
 
 
 def detect(
-    model: Sessions, sample: Sample, decoder: str | None, threshold: float, overlap: float
+    model: Sessions, sample: Sample, decoder: str | None, threshold: float, overlap: float, *, peel: bool = True
 ) -> tuple[Detections, "Reading"]:
     """Return the detections on a photo, the surest first, boxes in pixels of the model's input; and how they were read.
 
@@ -34,6 +34,7 @@ def detect(
         decoder: Name of the decoder of the head; None recognises it.
         threshold: Score from which a detection counts.
         overlap: Intersection over union above which the surer of two boxes of a class removes the other.
+        peel: Look for what a head that has suppressed did suppress.
 
     Raises:
         DetectorError: The head is of no known family.
@@ -42,7 +43,7 @@ def detect(
 
     reading = Reading(decoder)
     final = _proposals(model, sample, reading).final(threshold, overlap)
-    if not final.top_only or not len(final):
+    if not peel or not final.top_only or not len(final):
         return final, reading
     peeled = _peeled(model, sample, reading, final)
     return (final, reading) if peeled is None else peeled

@@ -89,7 +89,8 @@ def _detections(
     model: Sessions, sample: Sample, targets: Sequence[Target], method: Any, frame: Explanation
 ) -> tuple[list[Explanation], Detections, "Reading"]:
     """Return a frame for each detection that is meant, these in pixels of the model's input, and how they were read."""
-    found, reading = detect(model, sample, method.decoder, method.threshold, method.overlap)
+    peel = method.proposals == "all"
+    found, reading = detect(model, sample, method.decoder, method.threshold, method.overlap, peel=peel)
     named = on_photo(found, sample, model)
     head = "after suppression: the best class of each box only" if found.top_only else "proposals before suppression"
     frame = replace(frame, settings={**frame.settings, "head": head})

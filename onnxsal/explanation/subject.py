@@ -18,6 +18,7 @@ from onnxsal.explanation.scores import class_scores
 from onnxsal.graph.footprint import Footprint
 from onnxsal.methods.registry import Method
 from onnxsal.model.card import Card
+from onnxsal.sampling.enlarging import Edges
 from onnxsal.sampling.feeds import image_feeds, is_filled, mask_feeds
 from onnxsal.sampling.masks import Draws, MaskSpace, rise_space, window_space
 from onnxsal.sampling.scheduler import Schedule, Status, sweep
@@ -203,9 +204,9 @@ class ModelSubject:
 
     # ----- What hides -----
 
-    def mask_space(self, cells: int) -> MaskSpace:
+    def mask_space(self, cells: int, edges: Edges = "bilinear") -> MaskSpace:
         """Return RISE's masks over the photo; padding around it is never masked."""
-        return rise_space(self.content, self.size, (cells, cells))
+        return rise_space(self.content, self.size, (cells, cells), edges)
 
     def window_space(self, window: int | None, stride: int | None) -> MaskSpace:
         """Return masks that hide a square each: by default a seventh of the photo, moved by a quarter of itself."""

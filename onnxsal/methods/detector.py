@@ -150,7 +150,8 @@ def build_masked_detector(network: Network, reading: Reading, kind: Kind, *, fil
         proposals = candidate.decode(op)
         facts.update(_facts(candidate, proposals))
         boxes, probabilities = _given(op, TARGET_BOXES, 4), _given(op, TARGET_PROBABILITIES, "K")
-        return best_match(op, _float32(op, proposals), boxes, probabilities, "hard" if proposals.top_only else kind)
+        compared = "hard" if proposals.top_only and kind != "vem" else kind
+        return best_match(op, _float32(op, proposals), boxes, probabilities, compared)
 
     image, layout = network.card.image.name, network.card.card.layout or "NCHW"
     model = build_masked(network.graph(batched=batched), image, layout, finish=finish, filled=filled)

@@ -4,9 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from onnxsal.detectors.similarity import Kind
 from onnxsal.methods.masking import Estimator, masked_maps
+from onnxsal.methods.normalisation import Normalisation
 from onnxsal.methods.registry import check_at_least, method
 from onnxsal.methods.subject import Sampled
+from onnxsal.sampling.enlarging import Edges
 
 if TYPE_CHECKING:
     from onnxsal.methods.subject import Subject
@@ -27,7 +30,12 @@ class DRISE:
         estimator: As for `rise`.
         similarity: `d-rise`, IoU times cosine of class probabilities times objectness (for heads without one, times
             the largest class probability); `dot`, the inner product in place of the cosine; `hard`, IoU times the score
-            of the detection's class, which is what detectors that tell only the best class get.
+            of the detection's class, which is what detectors that tell only the best class get; `vem`, Microsoft's: no
+            factor for heads without objectness, and where only the best class is told, the others share the rest.
+        proposals: What a detection is looked for among: `all`, those before suppression where they are found; `final`,
+            what the model itself puts out.
+        edges: As for `rise`.
+        normalisation: As for `rise`.
         threshold: Score from which a detection counts.
         overlap: Intersection over union above which the surer of two boxes of a class removes the other.
         decoder: Name of the decoder of the head; None recognises it.
@@ -40,7 +48,10 @@ class DRISE:
     cells: int = 16
     keep: float = 0.5
     estimator: Estimator | None = None
-    similarity: Literal["d-rise", "dot", "hard"] = "d-rise"
+    similarity: Kind = "d-rise"
+    proposals: Literal["all", "final"] = "all"
+    edges: Edges = "bilinear"
+    normalisation: Normalisation = "keep"
     threshold: float = 0.3
     overlap: float = 0.5
     decoder: str | None = None
@@ -59,6 +70,6 @@ class DRISE:
 
     def attribute(self, subject: "Subject") -> Iterator[Sequence[Sampled]]:
         """Yield the maps of all detections."""
-        space = subject.mask_space(self.cells)
+        space = subject.mask_space(self.cells, self.edges)
         run = subject.found_again(space, subject.fill(self.fill), self.similarity)
         yield from masked_maps(self, subject, space, run)

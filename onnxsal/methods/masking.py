@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from onnxsal.errors import MethodError
+from onnxsal.methods.normalisation import Normalisation, normalised
 from onnxsal.methods.registry import check_at_least, method
 from onnxsal.methods.subject import Sampled
 from onnxsal.sampling.controls import Control, Regression, centred, plain
 from onnxsal.sampling.designs import Balanced, Design, Independent
+from onnxsal.sampling.enlarging import Edges
 from onnxsal.sampling.estimate import estimate
 from onnxsal.sampling.masks import Draws, MaskSpace, all_windows, layer_space
 from onnxsal.sampling.tallies import Floats, Scores
@@ -43,6 +45,11 @@ class RISE:
             with what the score owes to each part of the photo by itself taken off first, and put back exactly;
             `balanced-regression`, both. All estimate the same map; None takes the one that needs fewest masks, which
             is the last where `keep` allows it, and `regression` elsewhere (`benchmarks/quality.md`).
+        edges: How cells are enlarged: `bilinear`, as RISE's authors do it; `padded`, as TorchRay does; `nearest`, with
+            hard edges.
+        score: Of the target: its `probability`, the model's `output` as it is, or the `sigmoid` of that.
+        normalisation: The sum of score times mask over the number of masks times `keep`; over the number of `samples`;
+            over the sum of the `masks` at each pixel; `none`; or scaled to 0..1, `min-max`.
         fill: What is seen where the mask hides: `zero`, the model input's own zero (after normalisation the mean
             colour), `mean`, the image's mean colour, `black`, `blur`, or a number.
         seed: Of the masks.
@@ -53,6 +60,9 @@ class RISE:
     cells: int = 7
     keep: float = 0.5
     estimator: Estimator | None = None
+    edges: Edges = "bilinear"
+    score: Literal["probability", "output", "sigmoid"] = "probability"
+    normalisation: Normalisation = "keep"
     fill: str = "zero"
     seed: int = 0
     batch_size: int | None = None
@@ -68,9 +78,14 @@ class RISE:
 
     def attribute(self, subject: "Subject") -> Iterator[Sequence[Sampled]]:
         """Yield the maps of all targets."""
-        space = subject.mask_space(self.cells)
-        run = subject.masked_scores(space, subject.fill(self.fill), probability=True)
-        yield from masked_maps(self, subject, space, run)
+        space = subject.mask_space(self.cells, self.edges)
+        run = subject.masked_scores(space, subject.fill(self.fill), probability=self.score == "probability")
+        yield from masked_maps(self, subject, space, _sigmoid_of(run) if self.score == "sigmoid" else run)
+
+
+def _sigmoid_of(run: Callable[[Draws], Floats]) -> Callable[[Draws], Floats]:
+    """Return the sigmoid of what masks score; halves of a tanh cannot overflow."""
+    return lambda draws: ((1 + np.tanh(run(draws).astype(np.float64) / 2)) / 2).astype(np.float32)
 
 
 @method("occlusion")
@@ -197,7 +212,9 @@ def masked_maps(
 
     @lru_cache(maxsize=1)
     def maps(count: int) -> list[Sampled]:
-        return maps_of(space, plan.draw(0, count), tally.scores[:count], rise.keep, rise.estimator)
+        draws = plan.draw(0, count)
+        found = maps_of(space, draws, tally.scores[:count], rise.keep, rise.estimator)
+        return normalised(found, rise.normalisation, space, draws, rise.keep, centred=rise.estimator != "paper")
 
     tally = Scores(rise.samples, subject.targets, lambda s: worst_error(maps(len(s))), subject.checkpoint())
     for _ in subject.loop(lambda i, j: run(plan.draw(i, j)), tally, rise.samples, rise.batch_size):

@@ -53,6 +53,58 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 "occlusion": {"window": 15, "stride": 1, "fill": "zero", "normalisation": "none"},
             },
         ),
+        "torchray": Preset(
+            "TorchRay 1.0",
+            {
+                "gradient": {},
+                "deconvnet": {},
+                # Where a rectifier's input is exactly 0, TorchRay lets the gradient pass.
+                "guided-backprop": {},
+                "grad-cam": {},
+                "rise": {
+                    "samples": 8000,
+                    "cells": 7,
+                    "keep": 0.5,
+                    "estimator": "paper",
+                    "edges": "padded",
+                    "score": "sigmoid",
+                    "normalisation": "samples",
+                    "fill": "zero",
+                },
+            },
+        ),
+        "eclique": Preset(
+            "RISE's authors (eclique/RISE)",
+            {
+                # Numbers of their notebook Saliency; Easy_start has 2000, 8 and 0.5, Evaluation 5000, 10 and 0.1.
+                "rise": {
+                    "samples": 6000,
+                    "cells": 8,
+                    "keep": 0.1,
+                    "estimator": "paper",
+                    "edges": "bilinear",
+                    "score": "probability",
+                    "normalisation": "keep",
+                    "fill": "zero",
+                }
+            },
+        ),
+        "vem": Preset(
+            "vision-explanation-methods 0.1",
+            {
+                # It leaves the number of masks to the caller; its DRISE_runner has 25, of 4 x 4 cells.
+                "d-rise": {
+                    "cells": 16,
+                    "keep": 0.5,
+                    "estimator": "centred",
+                    "edges": "nearest",
+                    "similarity": "vem",
+                    "proposals": "final",
+                    "normalisation": "min-max",
+                    "fill": "black",
+                }
+            },
+        ),
     }
 )
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxsal.methods.registry import Method
+from onnxsal.sampling.enlarging import Edges
 from onnxsal.sampling.masks import Draws, MaskSpace
 from onnxsal.sampling.scheduler import Status
 from onnxsal.sampling.tallies import Checkpoint
@@ -71,7 +72,7 @@ class Subject(Protocol):
         """Return the scores (n, T) of model inputs (n, ...)."""
         ...
 
-    def mask_space(self, cells: int) -> MaskSpace:
+    def mask_space(self, cells: int, edges: Edges = "bilinear") -> MaskSpace:
         """Return random masks of so many rows and columns of cells over what the model sees."""
         ...
 

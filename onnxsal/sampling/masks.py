@@ -9,12 +9,12 @@ number.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxsal.image.resampling import interpolation_matrix
+from onnxsal.sampling.enlarging import Edges, enlarging
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -129,21 +129,25 @@ class MaskSpace:
 # ----- Spaces -----
 
 
-def rise_space(content: tuple[int, int, int, int], size: tuple[int, int], cells: tuple[int, int]) -> MaskSpace:
-    """Return RISE's masks: cells enlarged bilinearly to one more than fits, and cut out at a random shift.
+def rise_space(
+    content: tuple[int, int, int, int], size: tuple[int, int], cells: tuple[int, int], edges: Edges = "bilinear"
+) -> MaskSpace:
+    """Return RISE's masks: cells enlarged to more than fits, and cut out at a random shift.
 
-    Source: Petsiuk et al. 2018, arXiv:1806.07421, section 3.2, and the authors' code, whose enlargement (skimage's
-    `resize`, order 1, mode `reflect`) is a grid continued by mirroring and read between pixel centres.
+    Source: Petsiuk et al. 2018, arXiv:1806.07421, section 3.2, and the authors' code.
 
     Args:
         content: The part of the input that shows the photo, (x1, y1, x2, y2) in whole pixels; what lies beyond is
             padding, and stays.
         size: Height and width of the input.
         cells: Rows and columns of the grid.
+        edges: How cells are enlarged (`enlarging`).
     """
     x1, y1, x2, y2 = content
-    rows = _shifted(_enlarging(y2 - y1, cells[0]), y2 - y1, y1, size[0])
-    columns = _shifted(_enlarging(x2 - x1, cells[1]), x2 - x1, x1, size[1])
+    height, width = y2 - y1, x2 - x1
+    margin = int(max(height / cells[0], width / cells[1]))
+    rows = _shifted(enlarging(edges, height, cells[0], margin), height, y1, size[0])
+    columns = _shifted(enlarging(edges, width, cells[1], margin), width, x1, size[1])
     return MaskSpace(rows, columns, _frame_around(content, size))
 
 
@@ -167,37 +171,12 @@ def _all_kept(size: tuple[int, int]) -> tuple[Floats, Floats]:
     return np.ones((size[0], 1), np.float32), np.ones((size[1], 1), np.float32)
 
 
-def cell_size(length: int, cells: int) -> int:
-    """Return how many pixels a cell takes, which is also how many shifts there are."""
-    return -(-length // cells)
-
-
-def _enlarging(length: int, cells: int) -> Floats:
-    """Return (pixels, cells): linear weights that enlarge a line of cells to one cell more than `length` needs."""
-    long = (cells + 1) * cell_size(length, cells)
-    at = (np.arange(long) + 0.5) * (cells / long) - 0.5
-    low = np.floor(at).astype(int)
-    weights = np.zeros((long, cells), np.float32)
-    for place, share in ((low, 1 - (at - low)), (low + 1, at - low)):
-        np.add.at(weights, (np.arange(long), _mirrored(place, cells)), share)
-    return weights
-
-
-def _mirrored(place: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
-    """Return places on a line that goes on behind its ends as in a mirror: -1 is 1, `count` is `count - 2`."""
-    if count == 1:
-        return np.zeros_like(place)
-    mirrored: npt.NDArray[Any] = (count - 1) - np.abs((count - 1) - np.abs(place))
-    return mirrored
-
-
-def _shifted(enlarging: Floats, length: int, start: int, size: int) -> Floats:
+def _shifted(enlarged: tuple[Floats, int], length: int, start: int, size: int) -> Floats:
     """Return (shifts, size, cells): the windows of `length` pixels, with nothing before `start` and behind."""
-    cells = enlarging.shape[1]
-    shifts = cell_size(length, cells)
-    windows = np.zeros((shifts, size, cells), np.float32)
+    line, shifts = enlarged
+    windows = np.zeros((shifts, size, line.shape[1]), np.float32)
     for shift in range(shifts):
-        windows[shift, start : start + length] = enlarging[shift : shift + length]
+        windows[shift, start : start + length] = line[shift : shift + length]
     return windows
 
 
@@ -235,12 +214,13 @@ def layer_space(size: tuple[int, int], grid: tuple[int, int]) -> MaskSpace:
     return MaskSpace(rows, columns, _no_frame(size))
 
 
-def feature_space(size: tuple[int, int], cells: int) -> MaskSpace:
+def feature_space(size: tuple[int, int], cells: int, edges: Edges = "bilinear") -> MaskSpace:
     """Return masks of arrays that are no images: `cells` stretches of the first axis, each column by itself."""
     columns = np.eye(size[1], dtype=np.float32)[None]
     if size[0] == 1:
         return MaskSpace(np.ones((1, 1, 1), np.float32), columns, _no_frame(size))
-    return MaskSpace(_shifted(_enlarging(size[0], cells), size[0], 0, size[0]), columns, _no_frame(size))
+    enlarged = enlarging(edges, size[0], cells, size[0] // cells)
+    return MaskSpace(_shifted(enlarged, size[0], 0, size[0]), columns, _no_frame(size))
 
 
 def stretch_space(size: tuple[int, int], window: int, stride: int) -> MaskSpace:

@@ -74,11 +74,7 @@ def main(names: list[str]) -> None:
 
 def freeze(name: str, net: Net) -> None:
     """Write the ONNX file and the maps of one network."""
-    module = net.build().eval()
-    with torch.no_grad():
-        for key, value in module.state_dict().items():
-            if value.is_floating_point():
-                value.copy_(torch.from_numpy(weight(f"{name}.{key}", tuple(value.shape), net.gain)))
+    module = build(name, net)
     x = find_input(name, module, net.target)
     path = export(net, module, x, methods_cases.FOLDER / f"{name}.onnx")
     view = View(net, module, value_names(path, net, module, x), x)
@@ -89,6 +85,16 @@ def freeze(name: str, net: Net) -> None:
     written = methods_cases.save(name, x.numpy(), maps)
     for file in (path, written):
         sys.stdout.write(f"{file.name}: {file.stat().st_size} bytes\n")
+
+
+def build(name: str, net: Net) -> nn.Module:
+    """Return the network with the weights that go by its name."""
+    module = net.build().eval()
+    with torch.no_grad():
+        for key, value in module.state_dict().items():
+            if value.is_floating_point():
+                value.copy_(torch.from_numpy(weight(f"{name}.{key}", tuple(value.shape), net.gain)))
+    return module
 
 
 def find_input(name: str, module: nn.Module, target: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What `freeze_methods.py` writes and `test_methods.py` reads."""
+"""What `freeze_methods.py` and `freeze_perturbation.py` write and the tests beside them read."""
 
 import dataclasses
 import json
@@ -35,17 +35,17 @@ class Case:
     reads: Literal["attribution", "heatmap", "min-max heatmap"] = "attribution"
 
 
-def save(name: str, x: Floats, maps: Sequence[tuple[Case, Floats]]) -> Path:
+def save(name: str, x: Floats, maps: Sequence[tuple[Case, Floats]], folder: Path = FOLDER) -> Path:
     """Write the input and the maps of one network."""
     arrays: dict[str, Any] = {f"map{number}": array for number, (_, array) in enumerate(maps)}
     said = json.dumps([dataclasses.asdict(case) for case, _ in maps])
-    path = FOLDER / f"{name}.npz"
+    path = folder / f"{name}.npz"
     np.savez_compressed(path, cases=np.array(said), x=x, **arrays)
     return path
 
 
-def load(name: str) -> tuple[Floats, list[tuple[Case, Floats]]]:
+def load(name: str, folder: Path = FOLDER) -> tuple[Floats, list[tuple[Case, Floats]]]:
     """Return the input and the maps of one network."""
-    with np.load(FOLDER / f"{name}.npz") as saved:
+    with np.load(folder / f"{name}.npz") as saved:
         cases = [Case(**facts) for facts in json.loads(str(saved["cases"]))]
         return saved["x"], [(case, saved[f"map{number}"]) for number, case in enumerate(cases)]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).with_name("perturbation_data")
 NETS = ("residual", "vgg")
-# Presets that are compared elsewhere: without settings of their own in test_methods.py, D-RISE in test_vem.py; PAIR's
+# Presets that are compared elsewhere: without settings of their own in test_methods.py, D-RISE in test_drise.py; PAIR's
 # gradient is the gradient.
 ELSEWHERE = {
     ("captum", "grad-x-input"),

@@ -83,25 +83,6 @@ def test_several_targets_are_explained_as_each_alone(method):
         assert explanation.score == alone.score
 
 
-@pytest.mark.parametrize("method", ["smoothgrad", "rise", "occlusion"])
-def test_a_loop_that_was_interrupted_ends_as_if_it_had_not_been(method, tmp_path):
-    x, stop = random_input("small", 1), []
-
-    def interrupt(status):
-        stop.append(status)
-        if len(stop) == 2:
-            raise KeyboardInterrupt
-
-    file = tmp_path / "loop.npz"
-    options = {"batch_size": 4}
-    with pytest.raises(KeyboardInterrupt):
-        explain("small", x, method, loop=onnxsal.LoopOptions(checkpoint=file, progress=interrupt), **options)
-    told = []
-    resumed = explain("small", x, method, loop=onnxsal.LoopOptions(checkpoint=file, progress=told.append), **options)
-    assert told[0].done > 8
-    assert_array_equal(resumed.attribution, explain("small", x, method, **options).attribution)
-
-
 def test_partial_maps_get_better_and_end_with_the_whole():
     x = random_input("small", 1)
     *partial, (last,) = loaded("small").improve(x, "rise", samples=300)

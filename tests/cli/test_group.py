@@ -128,6 +128,16 @@ def test_methods_are_listed_with_their_settings(run: Run) -> None:
     grad_cam = next(line for line in lines if line.split()[0] == "grad-cam")
     assert "arXiv:1610.02391" in grad_cam
     assert grad_cam.endswith("layer=none relu=true")
+    captum = lines[lines.index("--like captum: captum 0.9") :]
+    assert next(line for line in captum if line.split()[:1] == ["grad-cam"]).endswith("relu=false")
+
+
+def test_help_names_every_preset(run: Run) -> None:
+    from onnxsal.methods.presets import PRESETS
+
+    for command in ("explain", "compile"):
+        said = " ".join(run(command, "--help").output.split())
+        assert all(name in said.partition("--like")[2] for name in PRESETS)
 
 
 def test_methods_are_told_to_programs(run: Run) -> None:
@@ -136,6 +146,8 @@ def test_methods_are_told_to_programs(run: Run) -> None:
         listed
     )
     assert listed["grad-x-input"]["settings"] == {"rule": "gradient"}
+    assert listed["grad-x-input"]["like"] == {"captum": {}}
+    assert listed["grad-cam"]["like"] == {"captum": {"relu": False}, "pair": {}, "torchray": {}}
     assert all(info["source"] and info["summary"] for info in listed.values())
 
 

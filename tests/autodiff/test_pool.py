@@ -21,8 +21,9 @@ def first_takes_all(x, g, kernel, stride, pad):
     """Send each cotangent to the first of the largest entries of its window, row by row."""
     grad = np.zeros_like(x)
     for n, c, i, j in np.ndindex(g.shape):
-        rows = range(max(i * stride - pad, 0), min(i * stride - pad + kernel, x.shape[2]))
-        columns = range(max(j * stride - pad, 0), min(j * stride - pad + kernel, x.shape[3]))
+        top, left = i * stride - pad[0], j * stride - pad[1]
+        rows = range(max(top, 0), min(top + kernel[0], x.shape[2]))
+        columns = range(max(left, 0), min(left + kernel[1], x.shape[3]))
         row, column = max(((r, k) for r in rows for k in columns), key=lambda at: x[(n, c, *at)])
         grad[n, c, row, column] += g[n, c, i, j]
     return grad
@@ -36,7 +37,41 @@ def test_the_first_of_several_maxima_takes_the_cotangent(kernel, stride, pad, si
     attributes = f"kernel_shape=[{kernel},{kernel}],strides=[{stride},{stride}],pads=[{pad},{pad},{pad},{pad}]"
     text = f"(float[{sizes}] x) => (float[n,c,p,q] y) {{ y = MaxPool<{attributes}>(x) }}"
     # Where windows overlap, the order of a sum may differ.
-    np.testing.assert_allclose(gradient(text, x, g), first_takes_all(x, g, kernel, stride, pad), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(
+        gradient(text, x, g), first_takes_all(x, g, [kernel] * 2, stride, [pad] * 2), rtol=1e-6, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("size", [(8, 12), (2, 4)])
+@pytest.mark.parametrize(
+    ("kernel", "pads", "ceil"),
+    [
+        ([2, 2], [0, 0, 0, 0], 0),
+        ([3, 3], [1, 1, 1, 1], 0),
+        ([3, 3], [0, 0, 0, 0], 1),
+        ([3, 3], [0, 0, 1, 1], 0),
+        ([3, 2], [1, 0, 0, 0], 0),
+        ([1, 3], [0, 1, 0, 1], 0),
+        ([1, 1], [0, 0, 0, 0], 0),
+    ],
+)
+@pytest.mark.parametrize("highest", [-1, 0, 2])
+def test_the_first_of_several_maxima_takes_the_cotangent_in_blocks_of_channels(size, kernel, pads, ceil, highest, rng):
+    x = np.float32(rng.integers(highest - 3, highest + 1, (2, 16, *size)))
+    count = [
+        -(-total // 2) + 1 if ceil else total // 2 + 1
+        for total in (s + pads[i] + pads[i + 2] - kernel[i] for i, s in enumerate(size))
+    ]
+    g = rng.standard_normal((2, 16, *count)).astype(np.float32)
+    attributes = f"kernel_shape={kernel},strides=[2,2],pads={pads},ceil_mode={ceil}"
+    # A convolution ahead of it, so that ONNX Runtime has it in blocks.
+    text = f"(float[n,16,{size[0]},{size[1]}] i, float[16,16,1,1] w) => (float[n,c,p,q] y)"
+    text += f" {{ x = Conv(i, w) y = MaxPool<{attributes}>(x) }}"
+    model = ir.to_proto(vjp(onnx.parser.parse_model(TEXT + text), of="y", wrt="x"))
+    feeds = {"i": x, "w": np.eye(16, dtype=np.float32)[:, :, None, None], "cotangent_y": g}
+    (grad,) = run(model, feeds, ["grad_x"], "ort")
+    np.testing.assert_allclose(grad, first_takes_all(x, g, kernel, 2, pads), rtol=1e-6, atol=1e-6)
+    assert "ScatterElements" not in {n.op_type for n in model.graph.node}
 
 
 def test_ties_of_zeros_behind_a_relu_count_once(rng):

@@ -19,7 +19,12 @@ from onnxsal.autodiff.rules.masks import above, below, between, positive, ramp
 @vjp("Relu", wrt="X")
 def relu(op, node, g):
     # Y > 0 exactly where X > 0, and Y is usually alive already.
-    return op.Mul(g, positive(op, node.Y))
+    mask = partial(_pass_positive, op)
+    return by_phases(op, g, mask, node.Y, picked=True) or mask(g, node.Y)
+
+
+def _pass_positive(op, g, y):
+    return op.Mul(g, positive(op, y))
 
 
 @vjp("LeakyRelu", wrt="X")

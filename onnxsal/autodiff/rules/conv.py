@@ -15,7 +15,8 @@ import numpy as np
 
 from onnxsal.autodiff.registry import vjp
 from onnxsal.autodiff.rules.blocked import enter_blocks
-from onnxsal.autodiff.rules.conv_phases import in_phases, phase_windows
+from onnxsal.autodiff.rules.conv_phases import in_phases, phase_windows, pointwise_with_stride
+from onnxsal.autodiff.rules.conv_stem import to_few_channels
 from onnxsal.autodiff.rules.interleaved import by_phases
 from onnxsal.autodiff.rules.windows import (
     concat,
@@ -47,7 +48,10 @@ def conv_data(op, node, g):
     if _flipped_is_faster(node):
         pads = [r - 1 - p for r, p in zip(reach(node) * 2, node.attrs["pads"], strict=True)]
         adjoint = partial(_flipped_conv, op, node, pads=pads)
-        return (by_phases(op, g, adjoint) if _is_pointwise(node) else None) or adjoint(g)
+        return (by_phases(op, g, adjoint) if _narrows_pixels(node) else None) or adjoint(g)
+    made = to_few_channels(op, node, g) or pointwise_with_stride(op, node, g)
+    if made is not None:
+        return made
     phases = phase_windows(node)
     if phases is not None:
         return in_phases(op, node, g, phases)
@@ -77,8 +81,10 @@ def _flipped_is_faster(node):
     return _is_depthwise(node) or (attrs["group"] == 1 and isinstance(weight[1], int) and weight[1] >= FEW_CHANNELS)
 
 
-def _is_pointwise(node):
-    return all(k == 1 for k in node.attrs["kernel_shape"]) and not any(node.attrs["pads"])
+def _narrows_pixels(node):
+    """Tell whether the adjoint takes pixels one by one, to fewer channels: behind it, interleaving costs less."""
+    C_out, C_in = dims(node.W)[:2]
+    return all(k == 1 for k in node.attrs["kernel_shape"]) and not any(node.attrs["pads"]) and C_in < C_out
 
 
 def _is_depthwise(node):

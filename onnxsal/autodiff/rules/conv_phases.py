@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxsal.autodiff.rules.blocked import blocked_channels
+from onnxsal.autodiff.rules.blocked import blocked_channels, enter_blocks
 from onnxsal.autodiff.rules.interleaved import interleave
 from onnxsal.autodiff.rules.windows import dilations, spatial
 from onnxsal.graph.types import dims
@@ -36,13 +36,9 @@ def phase_windows(node):
     X, Y, attrs = spatial(node.X), spatial(node.Y), node.attrs
     if X is None or Y is None or "kernel_shape" not in attrs or "pads" not in attrs or not _is_apt(node):
         return None
-    axes = []
-    for axis, (stride, size) in enumerate(zip(attrs["strides"], X, strict=True)):
-        phases = [_phase(node, axis, r, Y[axis], size // stride) for r in range(stride)]
-        if size % stride or any(p is None for p in phases):
-            return None
-        axes.append(phases)
-    return axes
+    lines = zip(attrs["strides"], attrs["kernel_shape"], attrs["pads"], Y, X, strict=False)
+    axes = [phases_of_line(*line) for line in lines]
+    return None if None in axes else axes
 
 
 def _is_apt(node):
@@ -60,17 +56,55 @@ def _is_apt(node):
     return attrs["group"] == 1 or (W[1] == 1 and W[0] == attrs["group"])
 
 
-def _phase(node, axis, phase, count, length):
-    """Return what the entries number q * stride + phase, q < length, get of g's `count` entries; None for nothing."""
-    kernel, stride = node.attrs["kernel_shape"][axis], node.attrs["strides"][axis]
-    read = phase + node.attrs["pads"][axis]
+def phases_of_line(stride, kernel, begin, count, size):
+    """Return the phases of one axis, or None where they differ in length or would need g cut instead of padded.
+
+    Args:
+        stride: From window to window.
+        kernel: Taps of a window.
+        begin: Padding before X.
+        count: Entries of g.
+        size: Entries of X.
+    """
+    phases = [_phase(stride, kernel, r + begin, count, size // stride) for r in range(stride)]
+    return None if size % stride or None in phases else phases
+
+
+def _phase(stride, kernel, read, count, length):
+    """Return what entries get of g's `count`, the first of which is number `read` of padded X; None for nothing."""
     taps = [t for t in range(kernel) if (read - t) % stride == 0]
     if not taps:
         return None
-    # Entry q gets, by tap t, entry q + (read - t) / stride of g.
+    # Entry q of `length` gets, by tap t, entry q + (read - t) / stride of g.
     nearest, farthest = (read - taps[-1]) // stride, (read - taps[0]) // stride
     begin, end = -nearest, length + farthest - count
     return Phase(tuple(reversed(taps)), begin, end) if min(begin, end) >= 0 else None
+
+
+def pointwise_with_stride(op, node, g):
+    """Return the cotangent of X for a kernel of a single tap, which reads every so many-th entry of X; None else.
+
+    The product is computed in blocks too; zeros are put around its entries with the channels last.
+    """
+    X, Y, attrs = spatial(node.X), spatial(node.Y), node.attrs
+    if (
+        X is None
+        or Y is None
+        or attrs["group"] > 1
+        or attrs.get("kernel_shape") != [1, 1]
+        or any(attrs.get("pads", [1]))
+    ):
+        return None
+    stride = attrs["strides"]
+    if stride == [1, 1] or [s * y for s, y in zip(stride, Y, strict=True)] != X:
+        return None
+    if not blocked_channels(node.X) or not blocked_channels(node.Y):
+        return None
+    made = op.Conv(g, op.Transpose(node.W, perm=[1, 0, 2, 3]), kernel_shape=[1, 1])
+    pixels = op.Reshape(op.Transpose(made, perm=[0, 2, 3, 1]), [0, Y[0], 1, Y[1], 1, dims(made)[1]])
+    pixels = op.Pad(pixels, [0] * 6 + [0, 0, stride[0] - 1, 0, stride[1] - 1, 0])
+    spread = op.Reshape(pixels, [0, *X, dims(made)[1]])
+    return enter_blocks(op, op.Transpose(spread, perm=[0, 3, 1, 2]))
 
 
 def in_phases(op, node, g, axes):

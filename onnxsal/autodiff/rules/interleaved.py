@@ -16,11 +16,17 @@ LARGE_MAP = 50 * 50
 
 
 class Apart:
-    """The phases of the values that `interleave` made, by row and column."""
+    """Values in phases, by row and column.
+
+    Attributes:
+        phases: Of the values that `interleave` made.
+        picked: Of other values, as far as they were picked.
+    """
 
     def __init__(self, op):
         """Know none."""
         self.phases = {}
+        self.picked = {}
 
 
 def interleave(op, phases):
@@ -40,27 +46,45 @@ def interleave(op, phases):
     return made
 
 
-def by_phases(op, g, make, *primals):
-    """Return `make(g, *primals)` phase by phase, if g was interleaved, else None."""
-    phases = op.once(Apart).phases.get(g)
+def phases_of(op, value):
+    """Return the phases that `value` was interleaved from, by row and column; None if it was not."""
+    return op.once(Apart).phases.get(value)
+
+
+def by_phases(op, g, make, *primals, picked=False):
+    """Return `make(g, *primals)` phase by phase, if g was interleaved, else None.
+
+    Args:
+        op: The builder.
+        g: A cotangent.
+        make: What takes entries one by one.
+        primals: Of the size of g; their phases are picked.
+        picked: Only if another rule has picked these already.
+    """
+    apart = op.once(Apart)
+    phases = apart.phases.get(g)
     if phases is None or not all(blocked_channels(p) for p in primals):
+        return None
+    if picked and not all(p in apart.picked for p in primals):
         return None
     return interleave(
         op,
         [
-            [make(part, *(_phase(op, p, r, c) for p in primals)) for c, part in enumerate(row)]
+            [make(part, *(pick(op, p, r, c) for p in primals)) for c, part in enumerate(row)]
             for r, row in enumerate(phases)
         ],
     )
 
 
-def _phase(op, value, row, column):
+def pick(op, value, row, column):
     """Return the entries of a finite value (N, C, 2 h, 2 w) at the places of a phase, (N, C, h, w).
 
     By a convolution with a single one, which ONNX Runtime computes in blocks; Slice it does not.
     """
-    pick = np.zeros((dims(value)[1], 1, row + 1, column + 1))
-    pick[:, :, row, column] = 1
-    return op.Conv(
-        value, op.const(pick, value.dtype), kernel_shape=[row + 1, column + 1], strides=[2, 2], group=len(pick)
-    )
+    known = op.once(Apart).picked.setdefault(value, {})
+    if (row, column) not in known:
+        one = np.zeros((dims(value)[1], 1, row + 1, column + 1))
+        one[:, :, row, column] = 1
+        weight = op.const(one, value.dtype)
+        known[row, column] = op.Conv(value, weight, kernel_shape=[row + 1, column + 1], strides=[2, 2], group=len(one))
+    return known[row, column]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxsal.autodiff.registry import vjp
+from onnxsal.autodiff.rules.max_pool_blocks import axes_in_blocks, hand_out_in_blocks
 from onnxsal.autodiff.rules.tracing import scatter
 from onnxsal.autodiff.rules.windows import dilations, spatial
 from onnxsal.graph.builder import rank
@@ -21,6 +22,9 @@ from onnxsal.graph.builder import rank
 def max_pool(op, node, g):
     if "pads" not in node.attrs or spatial(node.X) is None or spatial(node.Y) is None:
         return _scatter(op, node, g)
+    axes = axes_in_blocks(node)
+    if axes is not None:
+        return hand_out_in_blocks(op, node, g, axes)
     n = len(node.attrs["strides"])
     maxima = [node.Y, *(_maxima_along(op, node, axis) for axis in range(1, n)), node.X]
     for axis in range(n):

@@ -9,6 +9,7 @@
    that are surely the same have one name, and arithmetic on shapes is done where its result is known.
 6. Sequences whose entries are known before the run are read through; SequenceMap is a Loop; an If whose condition is
    known is its branch.
+7. GELU is one operator, however it was written out.
 
 All of this holds in the bodies of control flow too. Their values have names of their own, and their constants
 stand in the main graph.
@@ -29,6 +30,7 @@ from onnxsal.graph.branches import take_known_branches
 from onnxsal.graph.flattening import LAST_OPSET_THAT_FLATTENS, flatten_hardmax
 from onnxsal.graph.flow import subgraphs
 from onnxsal.graph.functions import expand_functions
+from onnxsal.graph.gelu import spell_gelu
 from onnxsal.graph.geometry import spell_out_geometry
 from onnxsal.graph.groups import LAST_OPSET_WITH_GROUP_SCALES, spell_group_scales
 from onnxsal.graph.inference import infer_shapes, is_big, type_as_its_tensor
@@ -96,6 +98,7 @@ def canonicalise(model: ir.Model) -> ir.Model:
         infer_shapes(model)
     while spell_out_geometry(model.graph):
         _infer_again(model)
+    spell_gelu(model.graph)
     return model
 
 

@@ -49,8 +49,17 @@ def explain_sampled(
     else:
         frames, detections, reading = _classes(model, sample, targets, frame), None, None
     subject = ModelSubject(model, sample, [f.target for f in frames], job, options, detections, reading)
+    frames = [_scored(f, subject, i, method) for i, f in enumerate(frames)]
     for maps in method.attribute(subject):
         yield [_explanation(sampled, subject, method, f, sample) for sampled, f in zip(maps, frames, strict=True)]
+
+
+def _scored(frame: Explanation, subject: ModelSubject, target: int, method: SampledMethod) -> Explanation:
+    """Return the frame with its target's score, which of a neuron the explainer tells."""
+    base = method.white_box()
+    if method.asks != "gradient" or base is None or np.isfinite(frame.score):
+        return frame
+    return replace(frame, score=subject.target_score(base, target))
 
 
 def blank(name: str, method: Method | SampledMethod, sample: Sample, provenance: Mapping[str, str]) -> Explanation:

@@ -128,14 +128,23 @@ class ModelSubject:
 
     def attributions(self, base: Method, target: int) -> Callable[[Array], Array]:
         """Return what maps model inputs (n, ...) to their attributions under a white-box method."""
+        run = self._explainer(base, target)
+        return lambda x: run(x, "attribution")
+
+    def target_score(self, base: Method, target: int) -> float:
+        """Return a target's score on the image as it is, for targets that no table of classes has."""
+        return float(self._explainer(base, target)(self.x, "target_score")[0])
+
+    def _explainer(self, base: Method, target: int) -> Callable[[Array, str], Array]:
+        """Return what maps model inputs (n, ...) to an output of a target's explainer."""
         aim = self._targets[target]
         session = self._model.compiler.explainer(base, aim.form, batched=self._model.batched, loop=self._loop).session
 
-        def run(x: Array) -> Array:
+        def run(x: Array, output: str) -> Array:
             feeds = {self._model.image: x, "target": np.full(len(x), aim.index, np.int64)} | dict(self._model.others)
             if aim.minus is not None:
                 feeds["target_minus"] = np.full(len(x), aim.minus, np.int64)
-            return session.run(feeds, ["attribution"])["attribution"]
+            return session.run(feeds, [output])[output]
 
         return run
 

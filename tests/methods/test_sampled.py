@@ -83,6 +83,14 @@ def test_several_targets_are_explained_as_each_alone(method):
         assert explanation.score == alone.score
 
 
+@pytest.mark.parametrize("target", ["layer:c2,channel=3", "layer:c2,channel=3,at=1,4", "prob:2", "1-3"])
+@pytest.mark.parametrize("method", ["smoothgrad", "integrated-gradients"])
+def test_loops_over_gradients_tell_the_score_that_the_gradient_tells(method, target):
+    x = random_input("small", 1)
+    found, plain = explain("small", x, method, target), loaded("small").explain(x, "gradient", target)
+    assert found.score == pytest.approx(plain.score, rel=1e-5)
+
+
 def test_partial_maps_get_better_and_end_with_the_whole():
     x = random_input("small", 1)
     *partial, (last,) = loaded("small").improve(x, "rise", samples=300)

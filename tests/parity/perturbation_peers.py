@@ -98,17 +98,14 @@ def noise(number: int, shape: tuple[int, ...]) -> Floats:
     return normals(SEED, Purpose.NOISE, number, shape)
 
 
-def tunnelled(
-    view: View, base: Any, count: int, deviation: Callable[[Tensor], float], kind: str, **given: Any
-) -> Tensor:
-    """Return captum's NoiseTunnel with onnxsal's noise."""
+def tunnelled(view: View, base: Any, count: int, kind: str, *, relative: bool = True, **given: Any) -> Tensor:
+    """Return captum's NoiseTunnel with onnxsal's noise; not `relative`, with its own number and deviation."""
     drawn = torch.from_numpy(np.concatenate([noise(i, (1, *view.x.shape[1:])) for i in range(count)]))
 
     def explain(row: Tensor) -> Tensor:
+        told = {"nt_samples": count, "stdevs": of_range(row)} if relative else {}
         with mock.patch.object(torch, "normal", lambda _mean, deviations: deviations * drawn.to(deviations)):
-            return NoiseTunnel(base).attribute(
-                row, nt_type=kind, nt_samples=count, stdevs=deviation(row), target=view.target, **given
-            )
+            return NoiseTunnel(base).attribute(row, nt_type=kind, target=view.target, **told, **given)
 
     return view.each(explain)
 
@@ -122,10 +119,10 @@ def captum_noise(view: View) -> Maps:
     """Yield SmoothGrad, its variants, other bases, and captum's own defaults."""
     saliency, module = Saliency(view.module), view.module
     for kind, variant in (("smoothgrad", "mean"), ("smoothgrad_sq", "squared"), ("vargrad", "variance")):
-        found = tunnelled(view, saliency, 10, of_range, kind, abs=False)
+        found = tunnelled(view, saliency, 10, kind, abs=False)
         case = view.case(f"captum NoiseTunnel(Saliency), {kind}", "smoothgrad", samples=10, seed=SEED, variant=variant)
         yield case, found
-    found = tunnelled(view, saliency, 10, of_range, "smoothgrad", abs=True)
+    found = tunnelled(view, saliency, 10, "smoothgrad", abs=True)
     peer = "captum NoiseTunnel(Saliency(abs=True))"
     yield view.case(peer, "smoothgrad", samples=10, seed=SEED, absolute=True), found
     layer = module.get_submodule(view.last)
@@ -134,15 +131,15 @@ def captum_noise(view: View) -> Maps:
         (GuidedBackprop(module), "guided-backprop", {}),
         (LayerGradCam(module, layer), "grad-cam", {"relu_attributions": True}),
     ):
-        found = tunnelled(view, base, 10, of_range, "smoothgrad", **given)
+        found = tunnelled(view, base, 10, "smoothgrad", **given)
         peer = f"captum NoiseTunnel({type(base).__name__})"
         yield (
             view.case(peer, "smoothgrad", samples=10, seed=SEED, base=name),
             found[:, 0] if name == "grad-cam" else found,
         )
-    own = tunnelled(view, saliency, 5, lambda _row: 1.0, "smoothgrad")
+    own = tunnelled(view, saliency, 5, "smoothgrad", relative=False)
     yield view.case("captum NoiseTunnel(Saliency) as it comes", "smoothgrad", like="captum", seed=SEED), own
-    own = tunnelled(view, LayerGradCam(module, layer), 5, lambda _row: 1.0, "smoothgrad")
+    own = tunnelled(view, LayerGradCam(module, layer), 5, "smoothgrad", relative=False)
     case = view.case("captum NoiseTunnel(LayerGradCam)", "smoothgrad", like="captum", seed=SEED, base="grad-cam")
     yield case, own[:, 0]
 

@@ -16,7 +16,7 @@ def resize_map(heatmap: npt.NDArray[Any], size: tuple[int, int], *, antialias: b
             nearest only, as ONNX Resize (`linear`, `half_pixel`) and `torch.nn.functional.interpolate` do.
     """
     rows, columns = (
-        _resize_matrix(n_in, n_out, antialias) for n_in, n_out in zip(heatmap.shape[-2:], size, strict=True)
+        resize_matrix(n_in, n_out, antialias=antialias) for n_in, n_out in zip(heatmap.shape[-2:], size, strict=True)
     )
     resized: npt.NDArray[np.float32] = rows @ (heatmap.astype(np.float32) @ columns.T)
     return resized
@@ -37,7 +37,8 @@ def interpolation_matrix(centres: npt.NDArray[Any], n: int, width: float = 1.0) 
     return normalised
 
 
-def _resize_matrix(n_in: int, n_out: int, antialias: bool) -> npt.NDArray[np.float32]:
+def resize_matrix(n_in: int, n_out: int, *, antialias: bool) -> npt.NDArray[np.float32]:
+    """Return the weights (n_out, n_in) that resize one axis, as `resize_map` does."""
     scale = n_in / n_out
     centres = (np.arange(n_out) + 0.5) * scale
     return interpolation_matrix(centres, n_in, max(1.0, scale) if antialias else 1.0)

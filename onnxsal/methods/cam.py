@@ -104,4 +104,7 @@ class ODAM:
 def weighted_sum(op: "Op", weights: "ir.Value", activation: "ir.Value") -> "ir.Value":
     """Sum the channels of an activation (N, C, h, w), weighted by (N, C, 1, 1): a product, (N, h, w)."""
     total = op.MatMul(op.Reshape(weights, [0, 1, -1]), op.Reshape(activation, [0, 0, -1]))
+    sizes = list(activation.shape or ())[2:]
+    if all(isinstance(size, int) for size in sizes):  # said as numbers, so that what comes next knows them
+        return op.Reshape(total, [0, *sizes])
     return op.Reshape(total, op.Concat([0], op.dim(activation, 2), op.dim(activation, 3), axis=0))

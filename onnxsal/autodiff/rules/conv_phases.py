@@ -12,7 +12,7 @@ import numpy as np
 
 from onnxsal.autodiff.rules.blocked import blocked_channels, enter_blocks
 from onnxsal.autodiff.rules.interleaved import interleave
-from onnxsal.autodiff.rules.windows import dilations, spatial
+from onnxsal.autodiff.rules.windows import convolve, dilations, spatial
 from onnxsal.graph.types import dims
 
 
@@ -100,7 +100,7 @@ def pointwise_with_stride(op, node, g):
         return None
     if not blocked_channels(node.X) or not blocked_channels(node.Y):
         return None
-    made = op.Conv(g, op.Transpose(node.W, perm=[1, 0, 2, 3]), kernel_shape=[1, 1])
+    made = convolve(op, g, op.Transpose(node.W, perm=[1, 0, 2, 3]))
     pixels = op.Reshape(op.Transpose(made, perm=[0, 2, 3, 1]), [0, Y[0], 1, Y[1], 1, dims(made)[1]])
     pixels = op.Pad(pixels, [0] * 6 + [0, 0, stride[0] - 1, 0, stride[1] - 1, 0])
     spread = op.Reshape(pixels, [0, *X, dims(made)[1]])
@@ -119,5 +119,4 @@ def _convolved(op, node, g, phases):
     for axis, phase in enumerate(phases):
         W = op.Gather(W, op.const(np.array(phase.taps)), axis=axis + 2)
     pads = [p.begin for p in phases] + [p.end for p in phases]
-    sizes = [len(p.taps) for p in phases]
-    return op.Conv(g, W, kernel_shape=sizes, strides=[1, 1], dilations=[1, 1], group=attrs["group"], pads=pads)
+    return convolve(op, g, W, pads=pads, group=attrs["group"])

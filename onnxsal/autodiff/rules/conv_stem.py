@@ -14,7 +14,7 @@ import onnx_ir as ir
 from onnxsal.autodiff.rules.blocked import BLOCK, blocked_channels
 from onnxsal.autodiff.rules.conv_phases import phases_of_line
 from onnxsal.autodiff.rules.interleaved import phases_of
-from onnxsal.autodiff.rules.windows import dilations, spatial
+from onnxsal.autodiff.rules.windows import convolve, dilations, spatial
 from onnxsal.graph.types import dims
 
 
@@ -85,8 +85,7 @@ def _all_phases(op, stem, axes):
         for phases, b, e, nothing in zip(axes, begin, end, stem.kernel, strict=True)
     )
     parts = [op.Gather(op.Gather(W, op.const(r), axis=2), op.const(c), axis=3) for r in rows for c in columns]
-    sizes = [len(rows[0]), len(columns[0])]
-    made = op.Conv(stem.g, op.Concat(*parts, axis=0), kernel_shape=sizes, pads=begin + end)
+    made = convolve(op, stem.g, op.Concat(*parts, axis=0), pads=begin + end)
     return op.DepthToSpace(made, blocksize=stem.stride)
 
 

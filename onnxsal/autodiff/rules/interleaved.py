@@ -9,6 +9,7 @@ too early is written nevertheless, and pruned as nobody reads it.
 import numpy as np
 
 from onnxsal.autodiff.rules.blocked import blocked_channels, enter_blocks
+from onnxsal.autodiff.rules.windows import convolve
 from onnxsal.graph.types import dims
 
 # Below as many entries a channel, interleaving costs less than going on in four parts.
@@ -86,5 +87,5 @@ def pick(op, value, row, column):
         one = np.zeros((dims(value)[1], 1, row + 1, column + 1))
         one[:, :, row, column] = 1
         weight = op.const(one, value.dtype)
-        known[row, column] = op.Conv(value, weight, kernel_shape=[row + 1, column + 1], strides=[2, 2], group=len(one))
+        known[row, column] = convolve(op, value, weight, strides=(2, 2), group=len(one))
     return known[row, column]

@@ -15,7 +15,7 @@ import numpy as np
 from onnxsal.autodiff.rules.blocked import blocked_channels
 from onnxsal.autodiff.rules.interleaved import interleave, pick
 from onnxsal.autodiff.rules.masks import STEEPEST
-from onnxsal.autodiff.rules.windows import dilations, spatial
+from onnxsal.autodiff.rules.windows import convolve, dilations, spatial
 from onnxsal.graph.types import dims
 
 STRIDE = 2
@@ -129,7 +129,7 @@ def _read(op, value, offset, size, scale=1.0, bias=None):
     weight = op.const(np.broadcast_to(kernel, (channels, 1, *kernel.shape)).copy(), value.dtype)
     biases = [] if bias is None else [op.const(np.full(channels, bias), value.dtype)]
     pads = [begin for _, begin, _ in lines] + [end for _, _, end in lines]
-    return op.Conv(value, weight, *biases, kernel_shape=list(kernel.shape), group=channels, pads=pads)
+    return convolve(op, value, weight, *biases, pads=pads, group=channels)
 
 
 def _line(length, offset, size):

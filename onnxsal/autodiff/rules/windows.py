@@ -109,6 +109,12 @@ def repeat(op, X, times):
     )
 
 
+def convolve(op, X, W, *bias, pads=(0, 0, 0, 0), strides=(1, 1), group=1):
+    """Emit a convolution over two axes that says all its attributes, as the browser's runtime wants it."""
+    geometry = {"pads": list(pads), "strides": list(strides), "dilations": [1, 1], "group": group}
+    return op.Conv(X, W, *bias, kernel_shape=list(dims(W)[2:]), **geometry)
+
+
 def concat(op, *parts):
     """Return int64 vectors one behind the other: a constant if all of them are."""
     known = [constant(p) for p in parts]

@@ -1,6 +1,6 @@
 """Time input gradients and Grad-CAM on CUDA against the forward pass and PyTorch's eager autograd.
 
-    python benchmarks/cuda.py [--models ResNet-50 ...] [--batch 1 8] [--write]
+    python benchmarks/gradient_cuda.py [--models ResNet-50 ...] [--batch 1 8] [--write]
 
 Needs a GPU, torch built for it, torchvision, onnxscript, and onnxruntime-gpu. Images lie on the GPU before the clock
 starts, for all alike; all take turns, one run each, and the tables have medians. TF32 is off everywhere.
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=networks.NETWORKS, default=list(networks.NETWORKS))
     parser.add_argument("--batch", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "onnxsal-benchmarks")
-    parser.add_argument("--write", action="store_true", help="Write the table to cuda.md.")
+    parser.add_argument("--write", action="store_true", help="Write the table to gradient_cuda.md.")
     options = parser.parse_args()
     ort.preload_dlls()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
@@ -65,7 +65,7 @@ def main() -> None:
             lines.append(row)
             print(row, flush=True)
     if options.write:
-        (HERE / "cuda.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (HERE / "gradient_cuda.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def rows(network: str, options: argparse.Namespace) -> list[str]:

@@ -1,0 +1,147 @@
+"""Time RISE, D-RISE and SmoothGrad against other tools, plain loops, and forward passes alone.
+
+    python benchmarks/perturbation.py                           # all cases: ten minutes
+    python benchmarks/perturbation.py --case "rise MobileNetV2" # one of them
+    python benchmarks/perturbation.py --case memory             # the peak, by number of samples
+    python benchmarks/perturbation.py --write                   # and keep the tables beside this file
+
+Needs torch, torchvision and onnxscript; dianna, vision-explanation-methods, captum and onnx2torch where they are to be
+compared with; and the folder of shared models that ONNXSAL_ZOO names for all but torchvision's networks, which have
+random weights. All tools of a case take turns, one map each, on as many cores; tables have medians, and medians of
+ratios within a turn. What was measured is kept in the folder that --cache names: cases may be run one by one.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import loop_memory
+import torch
+from gradient import Times, installed, processor, ratio, row_of, seconds
+from samplers import CASES, FORWARD, Setting
+
+HERE = Path(__file__).parent
+MEMORY = "memory"
+VERSIONS = (
+    "onnxsal",
+    "onnxruntime",
+    "numpy",
+    "torch",
+    "torchvision",
+    "dianna",
+    "vision-explanation-methods",
+    "captum",
+    "onnx2torch",
+)
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    options = read_options()
+    warnings.simplefilter("ignore")
+    options.cache.mkdir(parents=True, exist_ok=True)
+    os.environ["ONNXSAL_CACHE"] = str(options.cache / "compiled")
+    kept = options.cache / "perturbation.json"
+    found: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    for case in options.case:
+        found[case] = loop_memory.peaks() if case == MEMORY else timed(case, options)
+        print("\n".join(memory_rows(found[case]) if case == MEMORY else case_rows(case, found[case])), flush=True)
+        kept.write_text(json.dumps(found))
+    if options.write:
+        (HERE / "perturbation.md").write_text("\n".join(report(found)) + "\n", encoding="utf-8")
+
+
+def read_options() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--case", nargs="+", choices=[*CASES, MEMORY], default=[*CASES, MEMORY])
+    parser.add_argument("--samples", type=int, help="In place of each case's own number.")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 5, 10, 25, 50], help="That captum may take.")
+    parser.add_argument("--without", nargs="+", default=[], help="Tools to leave out, by the beginning of their name.")
+    parser.add_argument("--zoo", type=Path, default=os.environ.get("ONNXSAL_ZOO"))
+    parser.add_argument("--write", action="store_true", help="Write the tables to perturbation.md.")
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "onnxsal-benchmarks")
+    return parser.parse_args()
+
+
+# ----- Time -----
+
+
+def timed(case: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Return the seconds of every map, by tool, and how many samples it took."""
+    make, samples = CASES[case]
+    setting = Setting(options.cache, options.zoo or Path(), options.samples or samples, tuple(options.batches))
+    field = [c for c in make(setting) if not c.tool.startswith(tuple(options.without) or ("\0",))]
+    times: Times = {("", contender.tool): [] for contender in field}
+    for turn in range(-1, options.turns):
+        for contender in field:
+            taken = seconds(contender) if turn >= 0 else first(contender)
+            times["", contender.tool] += [taken] * (turn >= 0)
+    return {"samples": setting.samples, "times": {tool: found for (_, tool), found in times.items()}}
+
+
+def first(contender: Any) -> float:
+    """Open what a tool opens at its first call."""
+    if contender.tool == "onnxsal":
+        contender.run()
+    return 0.0
+
+
+def case_rows(case: str, found: dict[str, Any]) -> Iterator[str]:
+    """Yield the rows of one case, a row for each tool."""
+    times: Times = {("", tool): taken for tool, taken in found["times"].items()}
+    for key, taken in times.items():
+        each = statistics.median(taken) / found["samples"] * 1e3
+        forward, ours = (f"{ratio(times, *pair):.2f}" for pair in ((key, ("", FORWARD)), (key, ("", "onnxsal"))))
+        yield row_of(
+            case, str(found["samples"]), key[1], f"{statistics.median(taken):.2f}", f"{each:.3g}", forward, ours
+        )
+
+
+# ----- Memory -----
+
+
+def memory_rows(found: dict[str, float]) -> Iterator[str]:
+    """Yield the table of memory."""
+    yield row_of("masks", *found)
+    yield "|" + "---|" * (1 + len(found))
+    yield row_of("MB at the peak", *(f"{mb:.0f}" for mb in found.values()))
+
+
+# ----- The report -----
+
+
+def report(found: dict[str, Any]) -> Iterator[str]:
+    """Yield the report."""
+    yield "# Speed of methods of many runs"
+    yield ""
+    yield f"`python benchmarks/perturbation.py --write`, case by case, {time.strftime('%Y-%m-%d')}"
+    yield ""
+    yield (
+        f"{processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, "
+        f"{', '.join(f'{name} {number}' for name in VERSIONS if (number := installed(name)))}. One map each in turn; "
+        f"medians, and medians of the ratios within a turn. Forward passes are the same model's on ONNX Runtime, in "
+        f"batches of eight on all cores, of images that are ready."
+    )
+    yield ""
+    yield row_of("case", "samples", "tool", "s", "ms a sample", "/ forward", "/ onnxsal")
+    yield "|---|---|---|---|---|---|---|"
+    for case in CASES:
+        yield from case_rows(case, found[case]) if case in found else ()
+    if MEMORY in found:
+        yield from ["", "RISE on the demo's model, 96 x 96, grids of 7 x 7, each in a process of its own:", ""]
+        yield from memory_rows(found[MEMORY])
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(os.cpu_count() or 1)
+    main()

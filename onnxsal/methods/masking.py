@@ -12,10 +12,10 @@ from onnxsal.methods.normalisation import Normalisation, normalised
 from onnxsal.methods.registry import check_at_least, method
 from onnxsal.methods.subject import Sampled
 from onnxsal.sampling.controls import Control, Regression, centred, plain
-from onnxsal.sampling.designs import Balanced, Design, Independent
+from onnxsal.sampling.designs import Balanced, Design, First, Independent
 from onnxsal.sampling.enlarging import Edges
 from onnxsal.sampling.estimate import estimate
-from onnxsal.sampling.masks import Draws, MaskSpace, all_windows, layer_space
+from onnxsal.sampling.masks import Draws, Masks, MaskSpace, all_windows, layer_space
 from onnxsal.sampling.tallies import Floats, Scores
 
 if TYPE_CHECKING:
@@ -212,9 +212,9 @@ def masked_maps(
 
     @lru_cache(maxsize=1)
     def maps(count: int) -> list[Sampled]:
-        draws = plan.draw(0, count)
-        found = maps_of(space, draws, tally.scores[:count], rise.keep, rise.estimator)
-        return normalised(found, rise.normalisation, space, draws, rise.keep, centred=rise.estimator != "paper")
+        masks = First(plan, count)
+        found = maps_of(space, masks, tally.scores[:count], rise.keep, rise.estimator)
+        return normalised(found, rise.normalisation, space, masks, rise.keep, centred=rise.estimator != "paper")
 
     tally = Scores(rise.samples, subject.targets, lambda s: worst_error(maps(len(s))), subject.checkpoint())
     for _ in subject.loop(lambda i, j: run(plan.draw(i, j)), tally, rise.samples, rise.batch_size):
@@ -235,17 +235,17 @@ def make_design(space: MaskSpace, estimator: Estimator | None, keep: float, seed
     return Balanced(space, seed) if asked or (estimator is None and keep == 0.5) else Independent(space, seed, keep)
 
 
-def make_control(space: MaskSpace, draws: Draws, estimator: Estimator | None, keep: float) -> Control:
+def make_control(space: MaskSpace, masks: Masks, estimator: Estimator | None, keep: float) -> Control:
     """Return what an estimator takes off the scores of masks."""
     if estimator == "paper":
         return plain
-    return centred if estimator in ("centred", "balanced") else Regression(space, draws, keep)
+    return centred if estimator in ("centred", "balanced") else Regression(space, masks, keep)
 
 
-def maps_of(space: MaskSpace, draws: Draws, scores: Floats, keep: float, estimator: Estimator | None) -> list[Sampled]:
+def maps_of(space: MaskSpace, masks: Masks, scores: Floats, keep: float, estimator: Estimator | None) -> list[Sampled]:
     """Return the maps of all targets from the scores (n, T) of n masks."""
-    control = make_control(space, draws, estimator, keep)
-    found = [estimate(space, draws, column, keep, control) for column in scores.T]
+    control = make_control(space, masks, estimator, keep)
+    found = [estimate(space, masks, column, keep, control) for column in scores.T]
     return [
         Sampled(e.mean.astype(np.float32), e.error.astype(np.float32), float(column.mean()), len(scores))
         for e, column in zip(found, scores.T, strict=True)

@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxsal.methods.subject import Sampled
-from onnxsal.sampling.masks import Draws, MaskSpace
+from onnxsal.sampling.masks import Masks, MaskSpace
 
 Normalisation = Literal["keep", "samples", "masks", "none", "min-max"]
 
 
 def normalised(
-    maps: Sequence[Sampled], how: Normalisation, space: MaskSpace, draws: Draws, keep: float, *, centred: bool
+    maps: Sequence[Sampled], how: Normalisation, space: MaskSpace, masks: Masks, keep: float, *, centred: bool
 ) -> list[Sampled]:
     """Return the maps in other units; their standard errors, and the value that stands for no difference, likewise.
 
@@ -25,23 +25,23 @@ def normalised(
             of the masks at each pixel: the mean score of the masks that kept it. `min-max`, moved and scaled so that
             the photo's least is 0 and its most 1.
         space: What the masks share.
-        draws: The masks.
+        masks: What was drawn.
         keep: Probability that a cell stays.
         centred: Whether the mean score was taken off before masks were added up, and put back.
     """
     if how == "masks":
-        shown = _shown(space, draws) / keep
+        shown = _shown(space, masks) / keep
         return [_over(m, shown, m.zero if centred else 0.0) for m in maps]
     if how == "min-max":
         return [_to_unit(m, space.outside == 0) for m in maps]
-    factor = {"keep": 1.0, "samples": keep, "none": keep * len(draws)}[how]
+    factor = {"keep": 1.0, "samples": keep, "none": keep * len(masks)}[how]
     return [_times(m, 0.0, factor) for m in maps]
 
 
-def _shown(space: MaskSpace, draws: Draws) -> npt.NDArray[np.float64]:
+def _shown(space: MaskSpace, masks: Masks) -> npt.NDArray[np.float64]:
     """Return the mean of the masks, (H, W)."""
-    count = len(draws)
-    sums = space.gather(draws, np.ones(count), np.zeros(count, np.int64), 1)[0]
+    count = len(masks)
+    sums = space.gather(masks, np.ones(count), np.zeros(count, np.int64), 1)[0]
     mean: npt.NDArray[np.float64] = space.interpolate(sums) / count + space.outside
     return mean
 

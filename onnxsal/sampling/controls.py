@@ -6,13 +6,13 @@ the map that it stands for. That map is known and not sampled: the estimand stay
 Source: A. Owen 2013, "Monte Carlo theory, methods and examples", section 8.9.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
-from onnxsal.sampling.masks import Doubles, Draws, MaskSpace
+from onnxsal.sampling.designs import HELD
+from onnxsal.sampling.masks import Doubles, Draws, Masks, MaskSpace
 
 PENALTIES = 10.0 ** np.arange(-3, 1, 0.5)
 """Tried by the regression, as parts of what the kept parts' variance sums up to."""
@@ -56,53 +56,69 @@ class Regression:
     where none helps, scores are but centred.
     """
 
-    def __init__(self, space: MaskSpace, draws: Draws, keep: float) -> None:
+    def __init__(self, space: MaskSpace, masks: Masks, keep: float) -> None:
         """Look at n masks, each of whose cells stays with probability `keep`."""
-        self._parts, self._keep, self._count = Parts(space), keep, len(draws)
-        kept = self._parts.of(draws, keep)
-        # A mask without a partner gets one that tells nothing.
-        kept = np.concatenate([kept, np.zeros((len(kept) % 2, kept.shape[1]))])
-        spread, self._axes = np.linalg.eigh(kept.T @ kept)
-        self._along = kept @ self._axes
+        self._parts, self._masks, self._keep = Parts(space), masks, keep
+        self._axes = np.eye(self._parts.count)
+        spread, self._axes = np.linalg.eigh(sum(kept.T @ kept for _, kept in self._along()))
         penalties = PENALTIES * max(float(spread.mean()), np.finfo(float).tiny)
         self._shrunk = 1 / (np.maximum(spread, 0)[:, None] + penalties)
+        size = len(masks) * self._parts.count * spread.itemsize
+        self._held = list(self._along()) if size <= HELD else None
 
-    @cached_property
-    def _leverage(self) -> Doubles:
-        """(pairs, 2, penalties), what a mask's own score counts for what is foreseen for it."""
-        leverage: Doubles = self._along**2 @ self._shrunk
-        return leverage.reshape(-1, 2, len(PENALTIES))
+    _held: list[tuple[slice, Doubles]] | None = None
 
-    @cached_property
-    def _cross(self) -> Doubles:
-        """(pairs, penalties), what a mask's score counts for its partner."""
-        cross: Doubles = (self._along[::2] * self._along[1::2]) @ self._shrunk
-        return cross
+    def _along(self) -> Iterator[tuple[slice, Doubles]]:
+        """Yield (n, parts), what masks keep along the axes, some masks at a time; held while it is little."""
+        if self._held is not None:
+            yield from self._held
+            return
+        for part, draws in self._masks.parts():
+            kept = self._parts.of(draws, self._keep)
+            # A mask without a partner gets one that tells nothing.
+            yield part, np.concatenate([kept, np.zeros((len(kept) % 2, kept.shape[1]))]) @ self._axes
 
     def __call__(self, scores: Doubles) -> Controlled:
         """Take off what is foreseen."""
         mean = scores.mean()
-        centred_scores = np.concatenate([scores - mean, np.zeros(len(self._along) - len(scores))])
-        covariance = self._along.T @ centred_scores
-        residuals = self._without_own_pair(centred_scores, covariance)[: len(scores)]
+        covariance = self._sum(scores - mean)
+        residuals = self._residuals(scores - mean, covariance)
         errors = (residuals**2).mean(axis=0)
         best = int(errors.argmin())
         if not errors[best] < scores.var():
             return centred(scores)
         left, own = residuals[:, best], self._shrunk[:, best]
         # The mean of all slopes that were used, each found without a pair.
-        slopes = self._axes @ (own * (covariance - 2 / len(left) * (self._along[: len(left)].T @ left)))
+        slopes = self._axes @ (own * (covariance - 2 / len(left) * self._sum(left)))
         return Controlled(left - left.mean(), mean + left.mean() + self._parts.expected(slopes, self._keep))
 
-    def _without_own_pair(self, scores: Doubles, covariance: Doubles) -> Doubles:
+    def _sum(self, weights: Doubles) -> Doubles:
+        """Return (parts,), what masks keep along the axes, weighted (n,) and summed."""
+        total = np.zeros(self._parts.count)
+        for part, along in self._along():
+            some = weights[part]
+            total += along[: len(some)].T @ some
+        return total
+
+    def _residuals(self, scores: Doubles, covariance: Doubles) -> Doubles:
         """Return (n, penalties): scores, less what is foreseen without them and their partners."""
-        fitted = self._along @ (self._shrunk * covariance[:, None])
-        error = (scores[:, None] - fitted).reshape(-1, 2, fitted.shape[1])
-        remains, cross = 1 - self._leverage, self._cross
-        first = remains[:, 1] * error[:, 0] + cross * error[:, 1]
-        second = remains[:, 0] * error[:, 1] + cross * error[:, 0]
+        slopes = self._shrunk * covariance[:, None]
+        found = np.empty((len(scores), len(PENALTIES)))
+        for part, along in self._along():
+            some = np.concatenate([scores[part], np.zeros(len(along) - len(scores[part]))])
+            error = some[:, None] - along @ slopes
+            found[part] = self._without_own_pair(along, error)[: len(scores[part])]
+        return found
+
+    def _without_own_pair(self, along: Doubles, error: Doubles) -> Doubles:
+        """Return what errors (n, penalties) become without what masks, and their partners, count for themselves."""
+        remains = 1 - (along**2 @ self._shrunk).reshape(-1, 2, error.shape[1])
+        cross = (along[::2] * along[1::2]) @ self._shrunk
+        pairs = error.reshape(remains.shape)
+        first = remains[:, 1] * pairs[:, 0] + cross * pairs[:, 1]
+        second = remains[:, 0] * pairs[:, 1] + cross * pairs[:, 0]
         determinant = remains[:, 0] * remains[:, 1] - cross**2
-        found: Doubles = (np.stack([first, second], axis=1) / determinant[:, None]).reshape(fitted.shape)
+        found: Doubles = (np.stack([first, second], axis=1) / determinant[:, None]).reshape(error.shape)
         return found
 
 
@@ -111,12 +127,16 @@ class Parts:
 
     How much of a part a mask keeps is linear in its cells, and its covariance with every pixel is known exactly: a
     product along rows and columns, as shifts are independent along both.
+
+    Attributes:
+        count: How many there are.
     """
 
     def __init__(self, space: MaskSpace) -> None:
         """Divide what the masks of a space cover."""
         rows, columns = (weights.astype(np.float64) for weights in (space.rows, space.columns))
         down, across = part_counts(space)
+        self.count = down * across
         self._left = _stretches(rows, down) @ rows
         self._right = _stretches(columns, across) @ columns
         self._down = np.mean(self._left @ rows.transpose(0, 2, 1), axis=0)

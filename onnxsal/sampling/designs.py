@@ -3,14 +3,15 @@
 Both give each cell the same chance, at any index, so they estimate the same map; the balanced one needs fewer masks.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxsal.sampling.masks import Draws, MaskSpace
+from onnxsal.sampling.masks import PART, Draws, MaskSpace
 from onnxsal.sampling.streams import Purpose, below, uniforms
 
 
@@ -20,6 +21,40 @@ class Design(Protocol):
     def draw(self, start: int, stop: int) -> Draws:
         """Return the masks from index `start` up to `stop`."""
         ...
+
+
+HELD = 8 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class First:
+    """The first masks of a design: held while they are few, else drawn again by whoever goes through them.
+
+    Attributes:
+        design: The design.
+        count: How many.
+    """
+
+    design: Design
+    count: int
+
+    def __len__(self) -> int:
+        """Return the number of masks."""
+        return self.count
+
+    def parts(self) -> Iterator[tuple[slice, Draws]]:
+        """Yield where a part lies among all masks, and the part, in order."""
+        return self._drawn() if self._held is None else iter(self._held)
+
+    def _drawn(self) -> Iterator[tuple[slice, Draws]]:
+        for start in range(0, self.count, PART):
+            part = slice(start, min(start + PART, self.count))
+            yield part, self.design.draw(part.start, part.stop)
+
+    @cached_property
+    def _held(self) -> list[tuple[slice, Draws]] | None:
+        few = self.count * self.design.draw(0, 1).cells.nbytes <= HELD
+        return list(self._drawn()) if few else None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from onnxsal.image.resampling import resize_map
 from onnxsal.sampling.controls import Control, plain
-from onnxsal.sampling.masks import Draws, MaskSpace
+from onnxsal.sampling.masks import Masks, MaskSpace
 
 Map = npt.NDArray[np.float64]
 GROUPS = 16
@@ -32,7 +32,7 @@ class Estimate:
 
 
 def estimate(
-    space: MaskSpace, draws: Draws, scores: npt.NDArray[np.floating], keep: float, control: Control = plain
+    space: MaskSpace, masks: Masks, scores: npt.NDArray[np.floating], keep: float, control: Control = plain
 ) -> Estimate:
     """Return the map of one target.
 
@@ -44,7 +44,7 @@ def estimate(
 
     Args:
         space: What the masks share.
-        draws: n masks.
+        masks: n of them.
         scores: (n,).
         keep: The probability that a cell stays.
         control: Takes the scores apart.
@@ -55,7 +55,7 @@ def estimate(
     pairs = -(-count // 2)
     groups = min(GROUPS, pairs)
     member = np.arange(count) // 2 * groups // pairs
-    sums = space.gather(draws, residuals, member, groups)
+    sums = space.gather(masks, residuals, member, groups)
     # What lies outside is kept by every mask.
     sampled = space.interpolate(sums.sum(axis=0)) / count + space.outside * residuals.mean()
     return Estimate(sampled + controlled.expected, _error(space, sums, np.bincount(member)))

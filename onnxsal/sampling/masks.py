@@ -7,8 +7,10 @@ taken over their cells, by shift, and interpolated once at the end: exact, in me
 number.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,18 @@ from onnxsal.sampling.enlarging import Edges, enlarging
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
+PART = 1024
+"""Masks that are summed up at a time, in memory that is the same for any number. Even: 2i and 2i + 1 are a pair."""
+
+
+class Masks(Protocol):
+    """Some masks of a space, a part at a time."""
+
+    def __len__(self) -> int:
+        """Return the number of masks."""
+
+    def parts(self) -> "Iterator[tuple[slice, Draws]]":
+        """Yield where a part lies among all masks, and the part, in order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +56,12 @@ class Draws:
     def __getitem__(self, part: slice) -> "Draws":
         """Return some of them."""
         return Draws(self.cells[part], self.y[part], self.x[part])
+
+    def parts(self) -> "Iterator[tuple[slice, Draws]]":
+        """Yield where a part lies among all masks, and the part, in order."""
+        for start in range(0, len(self), PART):
+            part = slice(start, min(start + PART, len(self)))
+            yield part, self[part]
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,17 +117,19 @@ class MaskSpace:
         framed[:, range(s, s + more), range(t, t + more)] = 1
         return framed
 
-    def gather(self, draws: Draws, weights: Doubles, group: Integers, groups: int) -> Doubles:
+    def gather(self, masks: Masks, weights: Doubles, group: Integers, groups: int) -> Doubles:
         """Return weighted sums of the cells by group and shift: (n,) weights to (groups, Y, X, s, t).
 
         Summed in order of index and in double, so that the batches the masks were run in leave no trace.
         """
         shape = (groups, len(self.rows), len(self.columns), *self.grid)
         size = int(np.prod(shape[3:]))
-        first = ((group * shape[1] + draws.y) * shape[2] + draws.x) * size
-        places = first[:, None] + np.arange(size)
-        shares: Doubles = weights[:, None] * draws.cells.reshape(len(draws), size)
-        sums: Doubles = np.bincount(places.ravel(), shares.ravel(), minlength=int(np.prod(shape))).astype(np.float64)
+        sums = np.zeros(int(np.prod(shape)))
+        for part, draws in masks.parts():
+            first = ((group[part] * shape[1] + draws.y) * shape[2] + draws.x) * size
+            places = first[:, None] + np.arange(size)
+            shares: Doubles = weights[part, None] * draws.cells.reshape(len(draws), size)
+            sums += np.bincount(places.ravel(), shares.ravel(), minlength=len(sums))
         return sums.reshape(shape)
 
     def interpolate(self, total: Doubles, *, every: tuple[int, int] = (1, 1)) -> Doubles:

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from onnxsal.sampling.controls import MOST_PARTS, PENALTIES, Parts, Regression, part_counts
-from onnxsal.sampling.designs import Balanced, Independent
+from onnxsal.sampling.designs import Balanced, First, Independent
 from onnxsal.sampling.estimate import estimate
 from onnxsal.sampling.masks import Draws, MaskSpace, feature_space, rise_space
 
@@ -116,3 +116,18 @@ def test_a_few_masks_and_scores_that_never_change_give_a_finite_map(count):
 def test_there_are_as_many_parts_as_cells_can_show_in_but_not_too_many(space, counts):
     assert part_counts(space) == counts
     assert np.prod(counts) <= MOST_PARTS
+
+
+def test_masks_a_part_at_a_time_are_those_together(monkeypatch, rng):
+    space = rise_space((0, 0, 12, 9), (9, 12), (3, 3))
+    design, scores = Independent(space, 0, 0.4), rng.random(301)
+    together = estimate(space, design.draw(0, 301), scores, 0.4, Regression(space, design.draw(0, 301), 0.4))
+    monkeypatch.setattr("onnxsal.sampling.designs.PART", 64)
+    for held in (0, 1 << 20):
+        monkeypatch.setattr("onnxsal.sampling.designs.HELD", held)
+        monkeypatch.setattr("onnxsal.sampling.controls.HELD", held)
+        first = First(design, 301)
+        assert [part.stop for part, _ in first.parts()] == [64, 128, 192, 256, 301]
+        found = estimate(space, first, scores, 0.4, Regression(space, first, 0.4))
+        assert_allclose(found.mean, together.mean, rtol=1e-9)
+        assert_allclose(found.error, together.error, rtol=1e-5)

@@ -222,7 +222,9 @@ class Op:
         if rest == 0 and all(isinstance(d, int) for d in sizes):
             # Written as a number, none means "as before" unless told otherwise.
             target, allowzero = np.array([rest if d == -1 else d for d in sizes]), 1
-        if rest is None and None in sizes:
+        if not isinstance(rest, int) and not allowzero and (counted := self._counted(data, told)) is not None:
+            target, allowzero = counted, 1
+        elif rest is None and None in sizes:
             # ONNX's inference takes a zero that copies a size without a name for a size of zero.
             target = self.Concat(
                 *(self.dim(data, i) if d == 0 else self.const([d]) for i, d in enumerate(told)), axis=0
@@ -231,6 +233,22 @@ class Op:
         # ONNX's inference does not count in names.
         made.shape = ir.Shape([rest if d == -1 else d for d in sizes])
         return made
+
+    def _counted(self, data: ir.Value, told: np.ndarray[Any, Any]) -> ir.Value | None:
+        """Return a shape with the number in the place of -1 that the run counts, where sizes before it may be zero.
+
+        It starts with zeros, "as before"; else None.
+        """
+        kept = int(np.argmax(told != 0))
+        if kept == 0 or 0 in told[kept:]:
+            return None
+        entries = self.ReduceProd(self.Shape(data, start=kept), keepdims=1)
+        others = -int(np.prod(told[kept:]))
+        rest = entries if others == 1 else self.Div(entries, self.const([others]))
+        at = int(np.argmax(told == -1))
+        parts = [self.Shape(data, start=0, end=kept), self.const(told[kept:at]), rest, self.const(told[at + 1 :])]
+        shape: ir.Value = self.Concat(*(part for part in parts if static_shape(part) != (0,)), axis=0)
+        return shape
 
     # ----- Constants -----
 

@@ -63,3 +63,37 @@ def test_a_slice_of_nothing_has_a_gradient_of_zeros():
     x, nothing = np.ones((4, 3, 2), np.float32), np.ones((4, 0, 2), np.float32)
     found = run(vjp(model(text), of="y", wrt="x"), x=x, cotangent_y=nothing, **feeds)
     assert_allclose(found["grad_x"], np.zeros((4, 3, 2)))
+
+
+EMPTY = {
+    "LRN": ("float[n,c,h,w] x", "LRN<size=3>(x)", (0, 3, 4, 4)),
+    "GlobalMaxPool": ("float[n,c,h,w] x", "GlobalMaxPool(x)", (0, 3, 4, 4)),
+    "DepthToSpace": ("float[n,c,h,w] x", 'DepthToSpace<blocksize=2,mode="CRD">(x)', (0, 4, 3, 3)),
+    "DeformConv": (
+        "float[n,c,h,w] x, float[2,2,3,3] w, float[n,o,p,q] f",
+        "DeformConv<pads=[1,1,1,1],group=2>(x, w, f)",
+        (0, 4, 3, 3),
+    ),
+    "GridSample": ("float[n,c,h,w] x, float[n,p,q,2] f", "GridSample(x, f)", (0, 3, 4, 4)),
+    "RotaryEmbedding": (
+        "float[n,s,d] x, float[n,s,h] f",
+        "RotaryEmbedding<num_heads=2,interleaved=1>(x, f, f)",
+        (0, 4, 12),
+    ),
+}
+OTHERS = {"DeformConv": (0, 18, 3, 3), "GridSample": (0, 5, 5, 2), "RotaryEmbedding": (0, 4, 3)}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_a_batch_of_nothing_has_a_gradient_of_nothing_where_no_size_is_known(name):
+    given, call, shape = EMPTY[name]
+    text = f"({given}) => (float y) {{ y = {call} }}"
+    graph = model(text, opset=23)
+    graph.graph.output[0].type.tensor_type.ClearField("shape")
+    feeds = {"x": np.zeros(shape, np.float32), "f": np.zeros(OTHERS.get(name, ()), np.float32)}
+    feeds["w"] = np.ones((2, 2, 3, 3), np.float32)
+    feeds = {i.name: feeds[i.name] for i in graph.graph.input}
+    session = ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    (y,) = session.run(None, feeds)
+    found = run(vjp(graph, of="y", wrt=list(feeds)), **feeds, cotangent_y=y)
+    assert {n: found[f"grad_{n}"].shape for n in feeds} == {n: a.shape for n, a in feeds.items()}

@@ -38,8 +38,9 @@ def deform_mask(op, node, g):
 @vjp("DeformConv", wrt="W")
 def deform_kernel(op, node, g):
     columns = op.Transpose(_masked(op, node, node.once(_rows)), perm=[0, 2, 1])
-    group, places = op.const([node.attrs["group"], -1]), op.dim(_flat(op, g), 2)
-    columns = op.Reshape(columns, concat(op, op.dim(node.X, 0), group, places))
+    group, size = op.const([node.attrs["group"]]), op.dim(op.Reshape(node.W, [0, -1]), 1)
+    shape = concat(op, op.dim(node.X, 0), group, size, op.dim(_flat(op, g), 2))
+    columns = op.Reshape(columns, shape, allowzero=1)
     product = op.MatMul(_grouped(op, node, g), op.Transpose(columns, perm=[0, 1, 3, 2]))
     return op.reshape_like(op.ReduceSum(product, [0], keepdims=0), node.W)
 
@@ -58,8 +59,10 @@ def _rows_cotangent(op, node, g):
     W = op.Reshape(columns, concat(op, op.const([node.attrs["group"], -1]), op.dim(columns, 1)))
     made = op.MatMul(op.Transpose(W, perm=[0, 2, 1]), _grouped(op, node, g))  # (N, groups, columns, places)
     channels = _channels(op, node)
-    made = op.Reshape(made, concat(op, op.const([-1]), channels, _kernel_size(op, node), op.dim(made, 3)))
-    return op.Reshape(op.Transpose(made, perm=[0, 2, 3, 1]), concat(op, op.const([0, -1]), channels))
+    kernel, places = _kernel_size(op, node), op.dim(made, 3)
+    made = op.Reshape(made, concat(op, _blocks(op, node), channels, kernel, places), allowzero=1)
+    shape = concat(op, _blocks(op, node), _product(op, kernel, places), channels)
+    return op.Reshape(op.Transpose(made, perm=[0, 2, 3, 1]), shape, allowzero=1)
 
 
 def _rows(op, node):
@@ -79,24 +82,42 @@ def _masked(op, node, rows):
 
 def _array(op, node):
     """Return X as (B, entries, C)."""
-    shape = concat(op, op.const([-1]), _channels(op, node), op.dim(_flat(op, node.X), 2))
-    return places_first(op, op.Reshape(_flat(op, node.X), shape))
+    shape = concat(op, _blocks(op, node), _channels(op, node), op.dim(_flat(op, node.X), 2))
+    return places_first(op, op.Reshape(_flat(op, node.X), shape, allowzero=1))
 
 
 def _grouped(op, node, g):
     """Return g as (N, groups, channels, places)."""
     flat = _flat(op, g)
-    return op.Reshape(flat, concat(op, op.const([0, node.attrs["group"], -1]), op.dim(flat, 2)))
+    group = node.attrs["group"]
+    shape = concat(op, op.dim(flat, 0), op.const([group]), _part(op, flat, group), op.dim(flat, 2))
+    return op.Reshape(flat, shape, allowzero=1)
 
 
 def _flat(op, value):
     return op.Reshape(value, [0, 0, -1])
 
 
+def _blocks(op, node):
+    """Return how many blocks of rows there are, int64 (1,)."""
+    return _product(op, op.dim(node.X, 0), op.const([node.attrs["offset_group"]]))
+
+
+def _product(op, a, b):
+    """Return a product of sizes, int64 (1,): a constant where both are."""
+    left, right = constant(a), constant(b)
+    return op.Mul(a, b) if left is None or right is None else op.const(left * right)
+
+
 def _channels(op, node):
     """Return how many channels move together, int64 (1,)."""
-    groups, channels = node.attrs["offset_group"], dims(node.X)[1]
-    return op.const([channels // groups]) if isinstance(channels, int) else op.Div(op.dim(node.X, 1), [groups])
+    return _part(op, node.X, node.attrs["offset_group"])
+
+
+def _part(op, value, groups):
+    """Return how many channels of a value a group has, int64 (1,)."""
+    channels = dims(value)[1]
+    return op.const([channels // groups]) if isinstance(channels, int) else op.Div(op.dim(value, 1), [groups])
 
 
 def _kernel_size(op, node):

@@ -40,8 +40,9 @@ def depth_to_space(op, node, g):
     if node.attrs["mode"] == "DCR":
         return depth
     # SpaceToDepth puts the place within the block first, CRD the channel.
-    channels = op.dim(g, 1)
-    parts = op.Reshape(depth, windows.concat(op, op.const([0, size * size]), channels, op.const([-1])))
+    places = op.ReduceProd(op.Shape(depth, start=2), keepdims=1)
+    shape = windows.concat(op, op.dim(g, 0), op.const([size * size]), op.dim(g, 1), places)
+    parts = op.Reshape(depth, shape, allowzero=1)
     return op.reshape_like(op.Transpose(parts, perm=[0, 2, 1, 3]), node.input)
 
 

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from onnxsal.errors import ModelError
 from onnxsal.graph.expansions import Expanded, expand, is_foreign
+from onnxsal.graph.ranks import learn_ranks
 from onnxsal.graph.types import UNINFERRED, constant, dims, is_sequence
 
 BIG = 1024  # bytes; larger initializers stay out of what passes through ONNX's C++ functions
@@ -24,11 +25,11 @@ def infer_shapes(model: ir.Model, *, strict: bool = True) -> None:
     Raises:
         ModelError: Types do not fit each other; unless told not to be `strict`.
     """
-    waiting = _unwritten(model)
-    _infer_once(model, strict)
-    while waiting and len(still := _unwritten(model)) < len(waiting):
-        waiting = still
+    waiting, more = _unwritten(model), True
+    while more:
         _infer_once(model, strict)
+        before, waiting = waiting, _unwritten(model) if waiting else []
+        more = learn_ranks(model) or len(waiting) < len(before)
     for value in model.graph.initializers.values():
         type_as_its_tensor(value)
 

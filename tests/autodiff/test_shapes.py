@@ -62,7 +62,9 @@ RANKLESS = {
     "{ a = Relu(x)  b = Sigmoid(a)  c = Mul(b, x)  d = Max(c, a)  y = Clip(d, , hi) }": None,
     "{ a = Identity(x)  b = LeakyRelu(a)  y = Softmax<axis=1>(b) }": None,
     "{ a = Abs(x)  b = MaxPool<kernel_shape=[2,2]>(a)  y = AveragePool<kernel_shape=[2,2], strides=[2,2]>(b) }": None,
-    "{ a = Relu(x)  y = Conv(a, w) }": "a",
+    "{ a = Relu(x)  y = Conv(a, w) }": None,
+    "{ a = InstanceNormalization(x, s, s)  b = Relu(a)  y = ConvTranspose<strides=[2,2]>(b, t) }": None,
+    "{ a = LRN<size=3>(x)  b = Transpose<perm=[0,2,3,1]>(a)  y = Sigmoid(b) }": None,
     "{ a = Relu(x)  y = LRN<size=3>(a) }": "a",
     "{ a = Relu(x)  y = Concat<axis=1>(a, a) }": "a",
     "{ a = Relu(x)  y = Gather<axis=1>(a, p) }": "a",
@@ -73,6 +75,7 @@ RANKLESS = {
 def test_number_of_axes_is_not_needed_or_asked_for_in_one_line(body, rng):
     text = (
         f"(float[2,3,5,5] x) => (float[a,b,c,d] y) <float hi = {{0.5}}, int64[1] p = {{0}}, "
+        f"float[3] s = {{1,2,1}}, float[3,1,2,2] t = {{1,0,2,1,1,0,1,3,2,1,0,1}}, "
         f"float[1,3,2,2] w = {{1,2,1,0,1,1,1,1,2,0,1,1}}> {body}"
     )
     known = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 21]> agraph {text}')

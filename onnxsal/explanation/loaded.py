@@ -315,6 +315,7 @@ class Model:
         for rows in by_size(samples):
             feeds = feeds_of(rows, samples, self.card.image.name, others)
             run = ExplainerRun(explainer, feeds, len(rows), batch_size or BATCH_SIZE)
+            run.check(targets)
             origin, some = self._provenance(explainer.session), [samples[i] for i in rows]
             for t, aim in enumerate(targets):
                 explanations = explain_target(run, aim, some, name, method, self.card.card, origin)

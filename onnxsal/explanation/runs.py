@@ -9,7 +9,7 @@ import numpy.typing as npt
 from onnxsal.explanation.compiled import CompiledExplainer
 from onnxsal.explanation.inputs import Sample
 from onnxsal.explanation.scores import class_scores
-from onnxsal.targets import TOP
+from onnxsal.targets import TOP, Target, check_range
 
 Array = npt.NDArray[Any]
 
@@ -49,11 +49,26 @@ class ExplainerRun:
             self._done[key] = self.explainer.session.run(feeds, batch_size=self._batch_size)
         return self._done[key]
 
+    def check(self, targets: Sequence[Target]) -> None:
+        """Check targets against the number of classes, where only a run tells it; the compiled graph would fail.
+
+        Raises:
+            TargetError: A class or a rank is beyond the last.
+        """
+        head = self.explainer.facts["findings"]
+        numbered = any(t.form.kind != "neuron" and (t.rank or t.index != TOP) for t in targets)
+        if numbered and head.get("class_output") and head.get("classes") is None:
+            check_range(targets, self._scores().shape[1])
+
     def ranked(self, rank: int) -> Array:
         """Return the class of that rank for each sample, 1 the top."""
-        head = self.explainer.facts["findings"]
-        results = self(np.full(self._count, TOP, np.int64), None)
-        scores, _ = class_scores(results[head["class_output"]], head)
-        order = np.argsort(-scores, axis=1, kind="stable")
+        order = np.argsort(-self._scores(), axis=1, kind="stable")
         ranked: Array = order[:, rank - 1].astype(np.int64)
         return ranked
+
+    def _scores(self) -> Array:
+        """Return the scores of all classes, (samples, classes)."""
+        head = self.explainer.facts["findings"]
+        minus = 0 if "target_minus" in self.explainer.session.inputs else None
+        results = self(np.full(self._count, TOP, np.int64), minus)
+        return class_scores(results[head["class_output"]], head)[0]

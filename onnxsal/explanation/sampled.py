@@ -79,9 +79,9 @@ def _classes(model: Sessions, sample: Sample, targets: Sequence[Target], frame: 
     output = model.head.get("class_output")
     if output is None or any(t.form.kind == "neuron" for t in targets):
         return [replace(frame, target=target) for target in targets]
-    check_range(targets, model.head.get("classes"))
     results = model.plain.run({model.image: sample.x} | dict(model.others), [str(output)])
     scores, probabilities = class_scores(results[str(output)], model.head)
+    check_range(targets, scores.shape[1])
     frame = replace(frame, predictions=to_predictions(scores[0], probabilities[0], 5, model.card))
     order = np.argsort(-scores[0], kind="stable")
     frames = []

@@ -251,6 +251,26 @@ def test_unknown_names_are_refused_with_the_nearest(model, photo):
         model.explain(photo, target="layer:relu,channel=1,at=40,1")
 
 
+@pytest.mark.parametrize("method", ["gradient", "rise"])
+@pytest.mark.parametrize("target", ["8", "1-8", "top:9"])
+def test_a_class_beyond_the_last_is_named_where_only_a_run_counts_them(method, target, tmp_path, photo):
+    text = (
+        '<ir_version: 10, opset_import: ["" : 21]> g (float[n,3,8,8] x, int64[2] r) => (float[n,k] y) '
+        "{ p = AveragePool<kernel_shape=[4,4], strides=[4,4]>(x)  q = Reshape(p, r)  m = ReduceMax<keepdims=0>(q)  "
+        "z = Sub(m, m)  i = Cast<to=7>(z)  u = Unsqueeze(i, s)  f = Add(e, u)  y = Slice(q, s, f, a) }"
+    )
+    model = onnx.parser.parse_model(text)
+    del model.graph.input[1]
+    for name, values in {"s": [0], "e": [8], "a": [1], "r": [0, -1]}.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(values), name))
+    onnx.save(model, tmp_path / "any.onnx")
+    settings = {"samples": 4} if method == "rise" else {}
+    loaded = onnxsal.load(tmp_path / "any.onnx")
+    with pytest.raises(TargetError, match="there is no class 8; classes go from 0 to 7|9 asks for more .*: 8"):
+        loaded.explain(photo, method, target=target, **settings)
+    assert loaded.explain(photo, method, target="7", **settings).target.index == 7
+
+
 # ----- The cache -----
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxsal.sampling.designs import HELD
-from onnxsal.sampling.masks import Doubles, Draws, Masks, MaskSpace
+from onnxsal.sampling.masks import Doubles, Draws, Integers, Masks, MaskSpace
 
 PENALTIES = 10.0 ** np.arange(-3, 1, 0.5)
 """Tried by the regression, as parts of what the kept parts' variance sums up to."""
@@ -145,8 +145,9 @@ class Parts:
     def of(self, draws: Draws, keep: float) -> Doubles:
         """Return (n, parts): the mean of each mask over each part, less `keep`, which it is in the mean."""
         cells = draws.cells - np.float64(keep)
-        kept: Doubles = self._left[draws.y] @ cells @ self._right[draws.x].transpose(0, 2, 1)
-        return kept.reshape(len(draws), -1)
+        across = _shifted_product(cells, self._right, draws.x)
+        kept = _shifted_product(across.transpose(0, 2, 1), self._left, draws.y)
+        return kept.transpose(0, 2, 1).reshape(len(draws), -1)
 
     def expected(self, slopes: Doubles, keep: float) -> Doubles:
         """Return (H, W): the map of a score that is the sum of slopes times kept parts."""
@@ -162,6 +163,16 @@ def part_counts(space: MaskSpace) -> tuple[int, int]:
     while down * across > MOST_PARTS:
         down, across = (-(-down // 2), across) if down > across else (down, -(-across // 2))
     return down, across
+
+
+def _shifted_product(cells: Doubles, weights: Doubles, shifts: Integers) -> Doubles:
+    """Return (n, a, parts) from cells (n, a, c), weights (shifts, parts, c), and which of these are each one's."""
+    found = np.zeros((*cells.shape[:2], weights.shape[1]))
+    # Shift by shift, as there are few of them: a matrix for each of thousands of masks may not fit into memory.
+    for shift in np.unique(shifts):
+        here = shifts == shift
+        found[here] = cells[here] @ weights[shift].T
+    return found
 
 
 def _stretches(weights: Doubles, count: int) -> Doubles:

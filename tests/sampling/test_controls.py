@@ -82,6 +82,14 @@ def test_a_score_that_is_linear_in_the_parts_leaves_next_to_nothing_to_chance(ke
     assert np.abs(found.mean - truth)[inside].max() < 0.01 * np.ptp(truth[inside])
 
 
+def test_of_samples_that_are_no_images_each_entry_is_a_part(rng):
+    space, slopes = feature_space((1, 30), 1), rng.standard_normal(30)
+    draws = Independent(space, 0, 0.3).draw(0, 500)
+    found = estimate(space, draws, space.render(draws)[:, 0] @ slopes, 0.3, Regression(space, draws, 0.3))
+    # E[score | entry kept] - E[score] is the entry's slope times what else would hide it.
+    assert_allclose(found.mean[0], 0.3 * slopes.sum() + 0.7 * slopes, atol=0.02 * np.ptp(slopes))
+
+
 def test_where_nothing_can_be_foreseen_scores_are_centred(rng):
     draws = Independent(SPACE, 0, 0.5).draw(0, 300)
     scores = rng.standard_normal(300)

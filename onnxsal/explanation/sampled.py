@@ -1,5 +1,6 @@
 """Explain by many runs: one image and its targets through a loop, to explanations that get better as it goes on."""
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ def explain_sampled(
     frame: Explanation,
     options: LoopOptions,
 ) -> Iterator[list[Explanation]]:
-    """Yield the explanations of all targets, better ones each time; the last are final.
+    """Yield the explanations of all targets, better ones each time if they are wanted; the last are final.
 
     Args:
         model: The model's sessions.
@@ -50,7 +51,8 @@ def explain_sampled(
         frames, detections, reading = _classes(model, sample, targets, frame), None, None
     subject = ModelSubject(model, sample, [f.target for f in frames], job, options, detections, reading)
     frames = [_scored(f, subject, i, method) for i, f in enumerate(frames)]
-    for maps in method.attribute(subject):
+    better = method.attribute(subject)
+    for maps in better if options.partial else deque(better, maxlen=1):
         yield [_explanation(sampled, subject, method, f, sample) for sampled, f in zip(maps, frames, strict=True)]
 
 

@@ -23,6 +23,7 @@ from onnxsal.model.card import Card, resolve_card
 from onnxsal.model.card.files import read_card
 from onnxsal.model.network import Network
 from onnxsal.model.source import Source
+from onnxsal.model.unbatched import OnePhoto, takes_one_photo
 from onnxsal.session import Cache
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def load(
     path, data = _as_path_or_bytes(source)
     cache = Cache()
     read = Source(path, data, cache.read_json, cache.add_json)
+    read = OnePhoto(read) if takes_one_photo(read) else read
     signature = read.signature
     if takes_arrays(read):
         return of_file(read, providers, _labels(card))

@@ -7,6 +7,7 @@ from typing import Any
 
 from onnxsal.errors import MethodError
 from onnxsal.methods import MethodInfo, find_method, make_method, methods
+from onnxsal.methods.finding import FINDING, Finding, find_like, separate
 from onnxsal.methods.presets import with_preset
 from onnxsal.methods.registry import Method
 
@@ -17,7 +18,7 @@ class Choice:
 
     Attributes:
         name: The method's name.
-        options: `layer` and settings, those that the method has.
+        options: `layer` and settings, those that the method has, and how detections are found.
         like: The library whose conventions are taken.
     """
 
@@ -32,7 +33,17 @@ class Choice:
         Raises:
             MethodError: No such setting or preset, or a value that does not fit.
         """
-        return make_method(self.name, with_preset(self.like, self.name, self.options))
+        own, _ = separate(self.name, self.options)
+        return make_method(self.name, with_preset(self.like, self.name, own))
+
+    @property
+    def finding(self) -> Finding:
+        """How detections are found, should they be what is explained.
+
+        Raises:
+            MethodError: A value does not fit.
+        """
+        return find_like(self.method, separate(self.name, self.options)[1])
 
     @property
     def asks(self) -> str | None:
@@ -57,21 +68,22 @@ def choose(
         choices = [Choice(infos[0].name, given, like)]
     else:
         _check_settings(infos, given)
-        choices = [Choice(i.name, {k: v for k, v in given.items() if k in i.settings}, like) for i in infos]
+        choices = [
+            Choice(i.name, {k: v for k, v in given.items() if k in i.settings or k in FINDING}, like) for i in infos
+        ]
     for choice in choices:
         assert choice.method  # made for its errors
+        assert choice.finding
     return choices
 
 
 def check_loops(choices: Sequence[Choice], checkpoint: Path | None) -> None:
-    """Refuse options of loops where none is run, and detections and classes at once.
+    """Refuse options of loops where none is run.
 
     Raises:
         MethodError: They do not go together.
     """
     asked = {choice.asks for choice in choices}
-    if "detections" in asked and len(asked) > 1:
-        raise MethodError("-m: d-rise explains detections and the others classes: explain with them one by one")
     if checkpoint is None:
         return
     if asked == {None}:
@@ -88,7 +100,7 @@ def _check_layer(infos: Sequence[MethodInfo]) -> None:
 
 def _check_settings(infos: Sequence[MethodInfo], given: Iterable[str]) -> None:
     for key in given:
-        if not any(key in info.settings for info in infos):
+        if key not in FINDING and not any(key in info.settings for info in infos):
             raise MethodError(f"--set: no setting {key!r} in {_listed(infos)}; `onnxsal methods` lists them")
 
 

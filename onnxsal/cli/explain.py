@@ -136,17 +136,16 @@ def _targets(
     loaded: "Model", photo: Path, target: str | None, choices: "Sequence[Choice]", inputs: dict[str, str]
 ) -> list[str]:
     """Return what is explained of a photo, each as one would type it: of a detector, one for each detection meant."""
-    from onnxsal.explanation.boxed import THRESHOLD
     from onnxsal.explanation.detecting import choose
 
     aims = loaded.read_target(target)
-    detecting = [c.method for c in choices if c.asks == "detections"]
-    if not detecting and not (hasattr(loaded, "card") and loaded.means_boxes(aims)):
+    finding = next((c for c in choices if c.asks == "detections"), choices[0]).finding
+    detecting = any(c.asks == "detections" for c in choices)
+    if not detecting and not (hasattr(loaded, "card") and loaded.means_boxes(aims, finding.decoder)):
         return [t.text for t in aims]
-    options = {key: getattr(detecting[0], key) for key in ("threshold", "overlap", "decoder")} if detecting else {}
-    found = loaded.detect(photo, inputs=inputs, **options)
+    found = loaded.detect(photo, inputs=inputs, **vars(finding))
     side = "" if aims[0].form.part == "score" else f",{aims[0].form.part}"
-    return [f"box:{number}{side}" for number in choose(aims, found, options.get("threshold", THRESHOLD))]
+    return [f"box:{number}{side}" for number in choose(aims, found, finding.threshold)]
 
 
 def _plan(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,8 @@ from onnxsal.detectors.boxes import suppress
 Floats = npt.NDArray[np.float32]
 Places = npt.NDArray[np.int64]
 LabelOf = Callable[[int], str]
+Kind = Literal["d-rise", "dot", "hard", "vem"]
+"""How two detections are compared, see `similarity.best_match`."""
 
 
 @dataclass(frozen=True)

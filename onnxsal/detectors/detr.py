@@ -40,6 +40,6 @@ def detr(evidence: Evidence) -> Candidate | None:
 def _is_softmax(evidence: Evidence, shape: tuple[int | str | None, ...]) -> tuple[bool, str]:
     """Tell whether one of the classes is "no object", and from what."""
     columns, queries = shape[2], shape[1]
-    if evidence.classes is not None and isinstance(columns, int):
+    if evidence.classes is not None and columns in (evidence.classes, evidence.classes + 1):
         return columns == evidence.classes + 1, f"{columns} columns for {evidence.classes} labels"
     return queries in QUERIES, f"{queries} queries"

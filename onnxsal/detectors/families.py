@@ -10,6 +10,7 @@ from onnxsal.detectors import yolox
 from onnxsal.detectors import yolo_nas
 from onnxsal.detectors import yolov3
 from onnxsal.detectors import yolov4
+from onnxsal.detectors import retinanet
 from onnxsal.detectors import nanodet
 from onnxsal.detectors import centernet
 from onnxsal.detectors import detr
@@ -32,6 +33,7 @@ __all__ = [
     "final",
     "nanodet",
     "recognise",
+    "retinanet",
     "tensorflow",
     "ultraface",
     "ultralytics",

@@ -3,8 +3,6 @@
 In the graph, so that of ten thousand proposals a mask only one number per detection comes back.
 """
 
-from typing import Literal
-
 import numpy as np
 import onnx_ir as ir
 
@@ -13,7 +11,7 @@ from onnxsal.detectors.registry import Proposals
 from onnxsal.graph.builder import Op
 from onnxsal.graph.types import dims
 
-Kind = Literal["d-rise", "dot", "hard", "vem"]
+__all__ = ["Kind", "best_match"]
 TINY = 1e-12
 
 

@@ -65,6 +65,10 @@ class ArraySubject:
 
         return run
 
+    def whole_scores(self, *, probability: bool) -> Floats:
+        """Return the scores (1, T) of the sample as it is."""
+        return self.scores(self.x, probability=probability)
+
     def scores(self, x: Array, *, probability: bool) -> Floats:
         """Return the scores (n, T) of samples (n, ...)."""
         return self.pick(self._model.scores(x), self._targets)

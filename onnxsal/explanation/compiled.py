@@ -24,11 +24,12 @@ from onnxsal.targets import Form
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from onnxsal.detectors.matching import Candidates
     from onnxsal.detectors.similarity import Kind
     from onnxsal.methods.detector import Reading
 
 # Raised whenever what is built for the same method changes, so that old entries are not found.
-FORMAT = 16
+FORMAT = 17
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,11 +137,21 @@ class Compiler:
 
         return self._kept(["probe", list(names), batched], build)
 
-    def peelable(self, *, batched: bool = False) -> tuple[list[str], list[str]]:
-        """Return the names of values that may hold boxes and scores before suppression (`detectors.peeling`)."""
-        from onnxsal.detectors.peeling import candidates
+    def peelable(self, *, batched: bool = False) -> "Candidates":
+        """Return the names of values that may hold boxes and scores before suppression (`detectors.matching`)."""
+        from onnxsal.detectors.matching import candidates
 
         return candidates(self._network.graph(batched=batched))
+
+    def origin(self, reading: "Reading", *, batched: bool = False) -> CompiledExplainer:
+        """Return the model that says which layer a proposal comes from (`methods.origin`)."""
+
+        def build() -> "ir.Model":
+            from onnxsal.methods.origin import build_origin
+
+            return build_origin(self._network, reading, batched=batched)
+
+        return self._kept(["origin", repr(reading), batched], build)
 
     def masked_detector(
         self,

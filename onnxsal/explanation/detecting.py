@@ -11,6 +11,7 @@ from onnxsal.detectors.detections import Detection, Detections
 from onnxsal.errors import TargetError
 from onnxsal.explanation.inputs import Sample
 from onnxsal.explanation.subject import Sessions
+from onnxsal.methods.finding import Finding
 from onnxsal.targets import TOP, Target
 
 if TYPE_CHECKING:
@@ -20,9 +21,7 @@ Array = npt.NDArray[Any]
 BOXES, PROBABILITIES, OBJECTNESS = "detection_boxes", "detection_probabilities", "detection_objectness"
 
 
-def detect(
-    model: Sessions, sample: Sample, decoder: str | None, threshold: float, overlap: float, *, peel: bool = True
-) -> tuple[Detections, "Reading"]:
+def detect(model: Sessions, sample: Sample, finding: Finding, *, peel: bool = True) -> tuple[Detections, "Reading"]:
     """Return the detections on a photo, the surest first, boxes in pixels of the model's input; and how they were read.
 
     A head that has suppressed already tells the best class only. Where what it suppressed is found in the graph, the
@@ -31,9 +30,7 @@ def detect(
     Args:
         model: The detector.
         sample: The photo.
-        decoder: Name of the decoder of the head; None recognises it.
-        threshold: Score from which a detection counts.
-        overlap: Intersection over union above which the surer of two boxes of a class removes the other.
+        finding: From which score on, and by which decoder.
         peel: Look for what a head that has suppressed did suppress.
 
     Raises:
@@ -41,8 +38,8 @@ def detect(
     """
     from onnxsal.methods.detector import Reading
 
-    reading = Reading(decoder)
-    final = _proposals(model, sample, reading).final(threshold, overlap)
+    reading = Reading(finding.decoder)
+    final = _proposals(model, sample, reading).final(finding.threshold, finding.overlap)
     if not peel or not final.top_only or not len(final):
         return final, reading
     peeled = _peeled(model, sample, reading, final)
@@ -64,21 +61,20 @@ def _peeled(
     model: Sessions, sample: Sample, reading: "Reading", final: Detections
 ) -> tuple[Detections, "Reading"] | None:
     """Return the final detections with all their class probabilities, or None where these are not to be found."""
-    from onnxsal.detectors.peeling import match, places_of
+    from onnxsal.detectors.matching import match, places_of
 
-    boxes, scores = model.compiler.peelable(batched=model.batched)
-    if not boxes or not scores:
+    names = model.compiler.peelable(batched=model.batched)
+    if not names.boxes or not names.scores:
         return None
-    names = list(dict.fromkeys([*boxes, *scores]))
-    probe = model.compiler.probe(names, batched=model.batched)
-    found = probe.session.run({model.image: sample.x} | dict(model.others), names)
+    probe = model.compiler.probe(names.names, batched=model.batched)
+    found = probe.session.run({model.image: sample.x} | dict(model.others), names.names)
     height, width = (sample.x.shape[a] for a in ((2, 3) if (model.card.layout or "NCHW") == "NCHW" else (1, 2)))
-    peel = match(found, boxes, scores, final, (height, width))
+    peel = match(found, names, final, (height, width))
     if peel is None:
         return None
     reading = replace(reading, peel=peel)
     everything = _proposals(model, sample, reading)
-    places = places_of(everything.boxes.astype(np.float64), final.boxes)
+    places = places_of(everything, final)
     if places is None:
         return None
     return replace(everything[places], boxes=final.boxes), reading

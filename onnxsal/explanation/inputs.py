@@ -1,7 +1,7 @@
 """What users hand in, a photo or an array or several, as model inputs."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,6 +112,9 @@ def read_other_inputs(
 ) -> dict[str, Array]:
     """Return the inputs beside the image, from arrays or .npy files.
 
+    Those by which detectors scale their boxes, if not given, say the size of the model's input, so that boxes come in
+    its pixels.
+
     Raises:
         UnsupportedModel: One is missing; the message has all that are.
         ImageError: One is unknown, unreadable or of the wrong shape.
@@ -122,6 +125,7 @@ def read_other_inputs(
         if name not in others:
             have = ", ".join(repr(plain(n)) for n in others) or "none"
             raise ImageError(f"input {name!r}: the model has no such input beside the image; it has {have}")
+    given = _sizes(card, others.values()) | given
     missing = [i for i in others.values() if i.name not in given]
     if missing:
         listed = ", ".join(f"{plain(i.name)!r} {i.dtype} {i.shown_shape}" for i in missing)
@@ -130,6 +134,19 @@ def read_other_inputs(
             f"inputs={{...}} in Python"
         )
     return {name: _read_other(value, others[name], count) for name, value in given.items()}
+
+
+def _sizes(card: ResolvedCard, inputs: Iterable[InputInfo]) -> dict[str, Array]:
+    """Return what detectors of several families ask for about the photo, as if it were the model's input."""
+    height, width = card.card.size or (0, 0)
+    known = {
+        "image_shape": [height, width],  # YOLOv3 of the ONNX model zoo
+        "im_shape": [height, width],  # PaddleDetection
+        "scale_factor": [1, 1],  # PaddleDetection
+        "orig_target_sizes": [width, height],  # RT-DETR, D-FINE
+    }
+    numbers = [i for i in inputs if i.name in known and i.shape is not None and i.shape[-1:] in ((2,), (None,))]
+    return {i.name: np.array([known[i.name]], np.float64) for i in numbers if i.shape and len(i.shape) == 2}
 
 
 def _read_other(value: Any, info: InputInfo, count: int) -> Array:

@@ -156,12 +156,10 @@ def _unsupported(network: "Network") -> "list[Unsupported]":
 
 
 def _detectors(model: "Model") -> list[dict[str, Any]]:
-    """Return the heads of detectors that fit, with what speaks for each; none of a model with classes of its own."""
-    from onnxsal.methods.detector import find_candidates
+    """Return the heads of detectors that fit, with what speaks for each; none of a model of classes."""
+    from onnxsal.methods.detector import find_heads
 
-    if model.card.card.size is None or model.network.findings().head.output is not None:
-        return []
-    found = find_candidates(model.network, None)
+    found = find_heads(model.network)
     return [{"decoder": c.name, "sure": c.sure, "evidence": list(c.evidence)} for c in found]
 
 

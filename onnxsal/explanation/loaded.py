@@ -17,13 +17,14 @@ from onnxsal.explanation.sharing import open_model
 from onnxsal.explanation.single import explain_target
 from onnxsal.explanation.subject import LoopOptions, Sessions
 from onnxsal.methods import find_method, make_method
+from onnxsal.methods.finding import Finding, find_like, separate
 from onnxsal.methods.presets import with_preset
 from onnxsal.methods.registry import Method
 from onnxsal.methods.subject import SampledMethod
 from onnxsal.model.card import ResolvedCard, plain
 from onnxsal.model.network import Network
 from onnxsal.session import Cache, Session, resolve_providers, runtime_version
-from onnxsal.targets import Target, check_range, parse_target
+from onnxsal.targets import Form, Target, check_range, parse_target
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -139,20 +140,22 @@ class Model:
                 run; None takes what is fastest and fits into the memory that is free.
             loop: How such methods are run: workers, early end, checkpoint, progress.
             like: The library whose conventions are taken: `captum`, `pair`, `torchray`, `eclique` or `vem`.
-            **settings: The method's own settings; they win over `like`.
+            **settings: The method's own settings; they win over `like`. Where detections are explained also
+                `threshold`, `overlap` and `decoder`, as for `detect`.
 
         Raises:
             OnnxsalError: The image, method, layer or target does not fit the model; the message says what
                 to do.
         """
-        made = self._method(method, layer, settings, like)
         targets = self.read_target(target)
+        made, finding = self._read_settings(method, layer, settings, like, targets)
         samples, single = read_samples(image, self.card)
         others = self._other_inputs(inputs, samples)
         if isinstance(made, SampledMethod):
-            flat = self._explain_sampled(samples, targets, others, method, made, batch_size, loop or LoopOptions())
-        elif self.means_boxes(targets):
-            flat = self._explain_boxes(samples, targets, others, method, made, batch_size)
+            options = loop or LoopOptions()
+            flat = self._explain_sampled(samples, targets, others, method, made, finding, batch_size, options)
+        elif finding is not None:
+            flat = self._explain_boxes(samples, targets, others, method, made, finding, batch_size)
         else:
             flat = self._explain_at_once(samples, targets, others, method, made, batch_size)
         flat = [explanation.credited(like) for explanation in flat]
@@ -191,13 +194,18 @@ class Model:
 
         if runtime not in RUNTIMES:
             raise MethodError(f"no runtime {runtime!r}; there are {', '.join(RUNTIMES)}")
-        made = self._method(method, layer, settings, like)
+        targets = self.read_target(target)
+        made, finding = self._read_settings(method, layer, settings, like, targets)
         if isinstance(made, SampledMethod):
             raise MethodError(
                 f"{method} runs the model many times and is no single graph: explain with it, or compile another method"
             )
-        form = self.read_target(target)[0].form
-        graph = self._compiler.build(made, form, runtime=runtime)
+        form, reading = targets[0].form, None
+        if finding is not None:
+            from onnxsal.methods.detector import Reading
+
+            form, reading = form if form.kind == "box" else Form("box"), Reading(finding.decoder)
+        graph = self._compiler.build(made, form, reading, runtime=runtime)
         graph.metadata_props.update({} if like is None else {"onnxsal.like": like})
         return make_portable(graph, self.card.card)
 
@@ -235,7 +243,7 @@ class Model:
         found = []
         for i, sample in enumerate(samples):
             sessions = self._sessions(_own(others, i), None)
-            detections, _ = detect(sessions, sample, decoder, threshold, overlap)
+            detections, _ = detect(sessions, sample, Finding(threshold, overlap, decoder))
             found.append(on_photo(detections, sample, sessions))
         return found[0] if single else found
 
@@ -259,15 +267,15 @@ class Model:
 
         Args and errors are those of `explain`.
         """
-        made = self._method(method, layer, settings, like)
+        targets = self.read_target(target)
+        made, finding = self._read_settings(method, layer, settings, like, targets)
         if not isinstance(made, SampledMethod):
             raise MethodError(f"{method} is one run and has nothing to improve: use explain")
         samples, _ = read_samples(image, self.card)
         if len(samples) != 1:
             raise MethodError(f"improve takes one image, not {len(samples)}: use explain")
-        others, targets = self._other_inputs(inputs, samples), self.read_target(target)
-        options = replace(loop or LoopOptions(), partial=True)
-        for better in self._improve(samples[0], targets, others, method, made, batch_size, options):
+        others, options = self._other_inputs(inputs, samples), replace(loop or LoopOptions(), partial=True)
+        for better in self._improve(samples[0], targets, others, method, made, finding, batch_size, options):
             yield [explanation.credited(like) for explanation in better]
 
     # ----- The stages -----
@@ -279,25 +287,47 @@ class Model:
             settings = {**settings, "layer": layer}
         return make_method(name, with_preset(like, find_method(name).name, settings))
 
+    def _read_settings(
+        self,
+        name: str,
+        layer: str | None,
+        settings: Mapping[str, Any],
+        like: str | None,
+        targets: Sequence[Target],
+    ) -> tuple[Method, Finding | None]:
+        """Return the method, and how detections are found, if targets are detections.
+
+        Raises:
+            MethodError: A setting is neither the method's nor one of detections.
+        """
+        own, found = separate(name, settings)
+        made = self._method(name, layer, own, like)
+        if getattr(made, "asks", "") == "detections" or self.means_boxes(targets, found.get("decoder")):
+            return made, find_like(made, found)
+        if found:
+            some = ", ".join(found)
+            raise MethodError(f"{some}: a setting of detections, and {targets[0].text!r} means none in this model")
+        return made, None
+
     def _other_inputs(self, given: Mapping[str, Any] | None, samples: Sequence[Sample]) -> dict[str, Array]:
         return read_other_inputs(given, self.card, self.network.signature.inputs, len(samples))
 
-    def means_boxes(self, targets: Sequence[Target]) -> bool:
-        """Whether targets are detections: they say so, or the model has no classes but a detector's head."""
+    def means_boxes(self, targets: Sequence[Target], decoder: str | None = None) -> bool:
+        """Whether targets are detections: they say so, or the model has a detector's head, or is said to have one."""
         if any(t.form.kind != "logit" for t in targets):
             return targets[0].form.kind == "box"
-        return self._head.get("class_output") is None and bool(self._detector_head)
+        return decoder not in (None, "none") or bool(self._detector_head)
 
     @cached_property
     def _detector_head(self) -> list[str]:
-        """Names of the decoders that fit, the surest first; kept on disk."""
+        """Names of the decoders that fit, the surest first, none of a model of classes; kept on disk."""
         found: list[str] = self._kept("decoders", self._find_decoders)
         return found
 
     def _find_decoders(self) -> list[str]:
-        from onnxsal.methods.detector import find_candidates
+        from onnxsal.methods.detector import find_heads
 
-        return [candidate.name for candidate in find_candidates(self.network, None)]
+        return [candidate.name for candidate in find_heads(self.network)]
 
     def _explain_at_once(
         self,
@@ -329,6 +359,7 @@ class Model:
         others: Mapping[str, Array],
         name: str,
         method: Method,
+        finding: Finding,
         batch_size: int | None,
     ) -> list[Explanation]:
         from onnxsal.explanation.boxed import explain_boxes
@@ -338,7 +369,7 @@ class Model:
         for i, sample in enumerate(samples):
             sessions = self._sessions(_own(others, i), batch_size)
             frame = blank(name, method, sample, self._provenance(sessions.plain))
-            found += explain_boxes(sessions, sample, targets, method, frame)
+            found += explain_boxes(sessions, sample, targets, method, finding, frame)
         return found
 
     def _explain_sampled(
@@ -348,6 +379,7 @@ class Model:
         others: Mapping[str, Array],
         name: str,
         method: SampledMethod,
+        finding: Finding | None,
         batch_size: int | None,
         options: LoopOptions,
     ) -> list[Explanation]:
@@ -355,7 +387,7 @@ class Model:
         for i, sample in enumerate(samples):
             part = f"image {i}" if len(samples) > 1 else ""
             own = replace(options, part=part)
-            *_, last = self._improve(sample, targets, _own(others, i), name, method, batch_size, own)
+            *_, last = self._improve(sample, targets, _own(others, i), name, method, finding, batch_size, own)
             found += last
         return found
 
@@ -366,6 +398,7 @@ class Model:
         others: Mapping[str, Array],
         name: str,
         method: SampledMethod,
+        finding: Finding | None,
         batch_size: int | None,
         options: LoopOptions,
     ) -> Iterator[list[Explanation]]:
@@ -374,7 +407,7 @@ class Model:
 
         sessions = self._sessions(others, batch_size)
         frame = blank(name, method, sample, self._provenance(sessions.plain))
-        yield from explain_sampled(sessions, sample, targets, method, frame, options)
+        yield from explain_sampled(sessions, sample, targets, method, finding, frame, options)
 
     def _sessions(self, others: Mapping[str, Array], batch_size: int | None) -> Sessions:
         image = self.card.image
@@ -414,9 +447,11 @@ class Model:
 
     @cached_property
     def _head(self) -> dict[str, Any]:
-        """What was found about the classes, as JSON types; kept on disk."""
+        """What was found about the classes, as JSON types; kept on disk. Scores of boxes are no classes."""
         facts: dict[str, Any] = self._kept("head", lambda: self.network.findings().summary())
-        return facts
+        if not self._detector_head:
+            return facts
+        return facts | {"class_output": None, "reason": f"it is a detector ({self._detector_head[0]}): use detect"}
 
     def _class_output(self) -> str:
         output = self._head.get("class_output")

@@ -3,25 +3,23 @@
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxsal.detectors.detections import Detections
-from onnxsal.errors import OnnxsalError
+from onnxsal.errors import OnnxsalError, TargetError
+from onnxsal.explanation.boxed import box_target, part_of
 from onnxsal.explanation.detecting import choose, detect, on_photo
 from onnxsal.explanation.explanation import Explanation
 from onnxsal.explanation.inputs import Sample
 from onnxsal.explanation.scores import class_scores, to_predictions
-from onnxsal.explanation.subject import LoopOptions, ModelSubject, Sessions
+from onnxsal.explanation.subject import Found, LoopOptions, ModelSubject, Sessions
 from onnxsal.maps import enlarge, reduce_channels, scale_to_unit
+from onnxsal.methods.finding import Finding
 from onnxsal.methods.registry import Method
 from onnxsal.methods.subject import Sampled, SampledMethod
-from onnxsal.targets import TOP, Form, Target, check_range
-
-if TYPE_CHECKING:
-    from onnxsal.methods.detector import Reading
+from onnxsal.targets import TOP, Target, check_range
 
 Array = npt.NDArray[Any]
 
@@ -31,6 +29,7 @@ def explain_sampled(
     sample: Sample,
     targets: Sequence[Target],
     method: SampledMethod,
+    finding: Finding | None,
     frame: Explanation,
     options: LoopOptions,
 ) -> Iterator[list[Explanation]]:
@@ -41,15 +40,16 @@ def explain_sampled(
         sample: The image.
         targets: What is explained.
         method: The method.
+        finding: How detections are found, where targets are these.
         frame: What all explanations have in common: `photo`, `name`, `method`, `settings`, `provenance`.
         options: How the loop is run.
     """
     job = [frame.provenance, repr(method_without_count(method))]
-    if method.asks == "detections":
-        frames, detections, reading = _detections(model, sample, targets, method, frame)
+    if finding is not None:
+        frames, detections = _detections(model, sample, targets, method, finding, frame)
     else:
-        frames, detections, reading = _classes(model, sample, targets, frame), None, None
-    subject = ModelSubject(model, sample, [f.target for f in frames], job, options, detections, reading)
+        frames, detections = _classes(model, sample, targets, frame), None
+    subject = ModelSubject(model, sample, [f.target for f in frames], job, options, detections)
     frames = [_scored(f, subject, i, method) for i, f in enumerate(frames)]
     better = method.attribute(subject)
     for maps in better if options.partial else deque(better, maxlen=1):
@@ -97,20 +97,32 @@ def _classes(model: Sessions, sample: Sample, targets: Sequence[Target], frame: 
 
 
 def _detections(
-    model: Sessions, sample: Sample, targets: Sequence[Target], method: Any, frame: Explanation
-) -> tuple[list[Explanation], Detections, "Reading"]:
-    """Return a frame for each detection that is meant, these in pixels of the model's input, and how they were read."""
-    peel = method.proposals == "all"
-    found, reading = detect(model, sample, method.decoder, method.threshold, method.overlap, peel=peel)
+    model: Sessions,
+    sample: Sample,
+    targets: Sequence[Target],
+    method: SampledMethod,
+    finding: Finding,
+    frame: Explanation,
+) -> tuple[list[Explanation], Found]:
+    """Return a frame for each detection that is meant, and these in pixels of the model's input.
+
+    Raises:
+        TargetError: The place of a side is meant, which masks say nothing of.
+    """
+    found, reading = detect(model, sample, finding, peel=getattr(method, "proposals", "all") == "all")
+    part = part_of(targets)
+    if part != "score" and method.asks != "gradient":
+        raise TargetError(f"{frame.method} explains that a box is found, not where its side {part} is: use gradients")
     named = on_photo(found, sample, model)
     head = "after suppression: the best class of each box only" if found.top_only else "proposals before suppression"
     frame = replace(frame, settings={**frame.settings, "head": head})
-    chosen = choose(targets, named, method.threshold)
+    chosen = choose(targets, named, finding.threshold)
     frames = []
     for detection in (named[number] for number in chosen):
-        target = Target(Form("box"), detection.number, text=f"box:{detection.number}", label=detection.label)
-        frames.append(replace(frame, target=target, score=detection.score, detection=detection))
-    return frames, found[np.array(chosen)], reading
+        target = box_target(detection, part)
+        score = detection.score if part == "score" else np.nan
+        frames.append(replace(frame, target=target, score=score, detection=detection))
+    return frames, Found(found[np.array(chosen)], reading)
 
 
 def _explanation(

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from onnxsal.detectors.detections import Detections
 from onnxsal.errors import MethodError
+from onnxsal.explanation.aiming import one_box
 from onnxsal.explanation.compiled import Compiler, Loop
 from onnxsal.explanation.inputs import Sample
 from onnxsal.explanation.scores import class_scores
@@ -90,6 +91,19 @@ class LoopOptions:
         return self.partial or self.tolerance is not None or self.progress is not None
 
 
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Detections that are targets.
+
+    Attributes:
+        detections: They, boxes in pixels of the model's input.
+        reading: How the head was read that they come from.
+    """
+
+    detections: Detections
+    reading: "Reading"
+
+
 class ModelSubject:
     """One image, its targets, and the sessions that answer about them; see `methods.subject.Subject`."""
 
@@ -100,8 +114,7 @@ class ModelSubject:
         targets: Sequence[Target],
         job: Sequence[object],
         options: LoopOptions,
-        detections: Detections | None = None,
-        reading: "Reading | None" = None,
+        found: Found | None = None,
     ) -> None:
         """See one sample.
 
@@ -111,10 +124,9 @@ class ModelSubject:
             targets: What is explained of it; their classes are settled.
             job: What else identifies the loop, for its checkpoint.
             options: How loops are run.
-            detections: The targets, where they are detections, in pixels of the model's input.
-            reading: How these were read.
+            found: The targets, where they are detections.
         """
-        self._detections, self._reading, self._single = detections, reading, model.single
+        self._found, self._single = found, model.single
         self._model, self._targets, self._job, self._options = model, targets, list(job), options
         self.x = sample.x
         self.layout = model.card.layout or "NCHW"
@@ -137,21 +149,38 @@ class ModelSubject:
 
     def _explainer(self, base: Method, target: int) -> Callable[[Array, str], Array]:
         """Return what maps model inputs (n, ...) to an output of a target's explainer."""
-        aim = self._targets[target]
-        session = self._model.compiler.explainer(base, aim.form, batched=self._model.batched, loop=self._loop).session
+        session, aim = self._box(self._found, base, target) if self._found is not None else self._class(base, target)
 
         def run(x: Array, output: str) -> Array:
-            feeds = {self._model.image: x, "target": np.full(len(x), aim.index, np.int64)} | dict(self._model.others)
-            if aim.minus is not None:
-                feeds["target_minus"] = np.full(len(x), aim.minus, np.int64)
-            return session.run(feeds, [output])[output]
+            feeds = {name: np.full(len(x), index, np.int64) for name, index in aim.items()}
+            return session.run({self._model.image: x} | feeds | dict(self._model.others), [output])[output]
 
         return run
+
+    def _class(self, base: Method, target: int) -> tuple[Session, dict[str, int]]:
+        """Return the explainer of a class or a neuron, and what this is fed to mean that one."""
+        aim, batched = self._targets[target], self._model.batched
+        explainer = self._model.compiler.explainer(base, aim.form, batched=batched, loop=self._loop)
+        minus = {} if aim.minus is None else {"target_minus": aim.minus}
+        return explainer.session, {"target": aim.index} | minus
+
+    def _box(self, found: Found, base: Method, target: int) -> tuple[Session, dict[str, int]]:
+        """Return the explainer of a detection, and what this is fed to mean that one."""
+        part, batched = self._targets[target].form.part, self._model.batched
+        whole = {self._model.image: self.x} | dict(self._model.others)
+        compiler, detections = self._model.compiler, found.detections
+        _, explainer, aim = one_box(
+            compiler, detections, found.reading, target, base, part, whole, batched=batched, loop=self._loop
+        )
+        self._single = self._single or compiler.detector(found.reading, batched=batched).facts["single"]
+        return explainer.session, {name: int(index[0]) for name, index in aim.items()}
 
     # ----- Black-box -----
 
     def masked_scores(self, space: MaskSpace, fill: Array, *, probability: bool) -> Callable[[Draws], Floats]:
-        """Return what maps n masks to the scores of the image under them, (n, T)."""
+        """Return what maps n masks to the scores of the image under them, (n, T); of detections, how well found."""
+        if self._found is not None:
+            return self.found_again(space, fill, "d-rise")
         output = self._class_output()
         filled, batched = is_filled(fill), self._model.batched
         masked = self._model.compiler.masked([output], filled=filled, batched=batched, loop=self._loop)
@@ -160,12 +189,11 @@ class ModelSubject:
 
     def found_again(self, space: MaskSpace, fill: Array, similarity: "Kind") -> Callable[[Draws], Floats]:
         """Return what maps n masks to how well each target, a detection, is found under them, (n, T)."""
-        assert self._detections is not None
-        assert self._reading is not None
-        found = self._detections
+        assert self._found is not None
+        found, reading = self._found.detections, self._found.reading
         filled, batched = is_filled(fill), self._model.batched
         detector = self._model.compiler.masked_detector(
-            self._reading, similarity, filled=filled, batched=batched, loop=self._loop
+            reading, similarity, filled=filled, batched=batched, loop=self._loop
         )
         # The outputs of some heads are those of one photo, whatever the batch.
         self._single = self._single or detector.facts["single"]
@@ -184,11 +212,15 @@ class ModelSubject:
 
         return run
 
-    def scores(self, x: Array, *, probability: bool) -> Floats:
-        """Return the scores (n, T) of model inputs (n, ...)."""
+    def whole_scores(self, *, probability: bool) -> Floats:
+        """Return the scores (1, T) of the image as it is; of detections, how well each is found."""
+        if self._found is not None:
+            space = self.mask_space(1)
+            nothing = np.zeros(1, np.int64)
+            everything = Draws(np.ones((1, *space.grid), np.float32), nothing, nothing)
+            return self.found_again(space, np.zeros_like(self.x, np.float32), "d-rise")(everything)
         output = self._class_output()
-        feeds = {self._model.image: x} | dict(self._model.others)
-        found = self._model.plain.run(feeds, [output], batch_size=self._model.batch_size)
+        found = self._model.plain.run({self._model.image: self.x} | dict(self._model.others), [output])
         return self._pick(found[output], probability)
 
     def _class_output(self) -> str:

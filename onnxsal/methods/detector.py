@@ -22,6 +22,9 @@ from onnxsal.model.network import Network
 BOXES, PROBABILITIES, OBJECTNESS = "detection_boxes", "detection_probabilities", "detection_objectness"
 TARGET_BOXES, TARGET_PROBABILITIES = "target_boxes", "target_probabilities"
 
+SURE = 0.6
+"""How sure a head has to be for a model's numbers to be its, and not classes."""
+
 
 def find_candidates(network: Network, decoder: str | None, *, batched: bool = False) -> list[Candidate]:
     """Return the heads that a network may have, the surest first.
@@ -30,6 +33,19 @@ def find_candidates(network: Network, decoder: str | None, *, batched: bool = Fa
         DetectorError: There is no decoder of that name, or it finds nothing it could decode.
     """
     return recognise(_evidence(network, batched), decoder)
+
+
+def find_heads(network: Network) -> list[Candidate]:
+    """Return the heads of detectors that a model has which nobody called one, the surest first.
+
+    Where an output may be scores of classes just as well, a head counts only if it is sure, or the card says so.
+    """
+    card = network.card
+    said = None if card.sources.get("task", "").startswith("guess") else card.card.task
+    if said not in (None, "detection") or (said is None and card.card.output is not None):
+        return []
+    least = 0.0 if said == "detection" or network.findings().head.output is None else SURE
+    return [candidate for candidate in find_candidates(network, None) if candidate.sure >= least]
 
 
 def _evidence(network: Network, batched: bool) -> Evidence:
@@ -79,7 +95,10 @@ def read_head(network: Network, reading: Reading, *, batched: bool) -> Candidate
     peel, size = reading.peel, network.card.card.size
     if peel is None or size is None:
         return candidate
-    said = [*candidate.evidence, f"proposals before suppression: boxes {peel.boxes!r}, class scores {peel.scores!r}"]
+    said = [
+        *candidate.evidence,
+        f"proposals before suppression: boxes {peel.boxes.name!r}, class scores {peel.scores.name!r}",
+    ]
     return replace(candidate, evidence=said, decode=lambda op: peel.decode(op, size))
 
 

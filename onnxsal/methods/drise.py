@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from onnxsal.detectors.similarity import Kind
+from onnxsal.detectors.detections import Kind
 from onnxsal.methods.masking import Estimator, masked_maps
 from onnxsal.methods.normalisation import Normalisation
 from onnxsal.methods.registry import check_at_least, method

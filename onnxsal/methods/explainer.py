@@ -156,7 +156,7 @@ def _scalar(op: Op, findings: Findings, form: Form, decode: Decode | None) -> Sc
     with op.scope(TARGET):
         if form.kind == "box":
             assert decode is not None
-            return _detection(op, decode(op), form.part)
+            return detection_scalar(op, decode(op), form.part)
         if form.kind == "neuron":
             return _neuron(op, findings, form)
         return _class_target(op, findings, form)
@@ -270,7 +270,7 @@ def _float32(op: Op, value: ir.Value) -> ir.Value:
     return op.cast(value, ir.DataType.FLOAT) if value.dtype in HALVES else value
 
 
-def _detection(op: Op, proposals: Proposals, part: str) -> Scalar:
+def detection_scalar(op: Op, proposals: Proposals, part: str = "score") -> Scalar:
     """Return one proposal's score, or the place of one side of its box.
 
     Of a score close to 1 little gradient is left, so that of its log-odds is taken, of the class's probability and of

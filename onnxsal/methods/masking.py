@@ -123,7 +123,7 @@ class Occlusion:
         """Yield the maps of all targets."""
         space = subject.window_space(self.window, self.stride)
         draws = all_windows(space)
-        whole = subject.scores(subject.x, probability=False)[0]
+        whole = subject.whole_scores(probability=False)[0]
         run = subject.masked_scores(space, subject.fill(self.fill), probability=False)
         tally = Scores(len(draws), subject.targets, checkpoint=subject.checkpoint())
 

@@ -120,13 +120,18 @@ def make_method(name: str, settings: Mapping[str, Any]) -> Method:
         MethodError: No such method or setting, or a value that does not fit.
     """
     info = find_method(name)
-    hints = get_type_hints(info.kind)
     unknown = [s for s in settings if s not in info.settings]
     if unknown:
         have = ", ".join(info.settings) or "none"
         raise MethodError(f"{name} has no setting {unknown[0]!r}; its settings are: {have}")
-    made: Method = info.kind(**{s: _read(name, s, value, hints[s]) for s, value in settings.items()})
+    made: Method = filled(info.kind, name, settings)
     return made
+
+
+def filled(kind: type[Any], name: str, settings: Mapping[str, Any]) -> Any:
+    """Return a dataclass of settings, strings read as the setting's type; errors speak of `name`."""
+    hints = get_type_hints(kind)
+    return kind(**{s: _read(name, s, value, hints[s]) for s, value in settings.items()})
 
 
 def method_name(method: Method) -> str:

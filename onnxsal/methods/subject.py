@@ -61,15 +61,15 @@ class Subject(Protocol):
         ...
 
     def masked_scores(self, space: MaskSpace, fill: Array, *, probability: bool) -> Callable[[Draws], Floats]:
-        """Return what maps n masks to the scores of the image under them, (n, T)."""
+        """Return what maps n masks to the scores of the image under them, (n, T); of detections, how well found."""
         ...
 
     def found_again(self, space: MaskSpace, fill: Array, similarity: "Kind") -> Callable[[Draws], Floats]:
         """Return what maps n masks to how well each target, a detection, is found under them, (n, T)."""
         ...
 
-    def scores(self, x: Array, *, probability: bool) -> Floats:
-        """Return the scores (n, T) of model inputs (n, ...)."""
+    def whole_scores(self, *, probability: bool) -> Floats:
+        """Return the scores (1, T) of the image as it is; of detections, how well each is found."""
         ...
 
     def mask_space(self, cells: int, edges: Edges = "bilinear") -> MaskSpace:

@@ -191,6 +191,21 @@ def centernet() -> Head:
     return Head("centernet", head({"hm": heat, "wh": sizes, "reg": offsets}, through={"hm": "Sigmoid"}))
 
 
+def retinanet(live: bool) -> Head:
+    outputs = {}
+    grids = [64 // stride for stride in (8, 16, 32)]
+    for cells in grids:
+        outputs[f"classes_{cells}"] = np.full((1, 9 * CLASSES, cells, cells), 0.01 if live else -9, np.float32)
+    for cells in grids:
+        outputs[f"boxes_{cells}"] = np.zeros((1, 36, cells, cells), np.float32)
+    # Cell (column 1, row 2) of stride 16, middle (24, 40); its anchor 1 is 44 x 88: sides 16 / sqrt(2) and twice that,
+    # rounded to 11 and 22, times 4.
+    outputs["classes_4"][0, 1 * CLASSES + CLASS, 2, 1] = SCORE if live else np.log(SCORE / (1 - SCORE))
+    outputs["boxes_4"][0, 4:8, 2, 1] = [0, (32 - 40) / 88, np.log(32 / 44), np.log(32 / 88)]
+    through = {name: "Sigmoid" for name in outputs if live and name.startswith("classes")}
+    return Head("retinanet", head(outputs, through=through))
+
+
 def detr() -> Head:
     logits = np.zeros((1, 100, CLASSES + 1), np.float32)
     logits[0, :, CLASSES] = 10
@@ -315,6 +330,8 @@ HEADS = [
     tiny_yolov2(),
     nanodet(),
     centernet(),
+    retinanet(live=True),
+    retinanet(live=False),
     detr(),
     rt_detr(),
     rt_detr_native(),
@@ -354,6 +371,13 @@ def test_a_head_is_recognised_and_its_box_decoded(one):
     assert_allclose(found.box, expected(one), atol=0.05)
     assert found.index == one.index
     assert found.score == pytest.approx(one.score, rel=1e-3)
+
+
+@pytest.mark.parametrize("one", [h for h in HEADS if h.inputs], ids=lambda h: h.decoder)
+def test_sizes_that_a_head_asks_for_are_those_of_the_models_input(one):
+    photo = np.full((*one.size, 3), 100, np.uint8)
+    (found,) = load(one).detect(photo)
+    assert_allclose(found.box, BOX, atol=0.05)
 
 
 @pytest.mark.parametrize("one", HEADS, ids=NAMES)

@@ -107,7 +107,7 @@ def test_what_was_suppressed_is_found_again(head):
 @pytest.mark.parametrize("head", HEADS)
 def test_drise_sees_the_proposals_not_what_is_left_of_them(head):
     loaded = model(*HEADS[head])
-    found = loaded.explain(PHOTO, "d-rise", "box:0", samples=40, seed=3)
+    found = loaded.explain(PHOTO, "d-rise", "box:0", samples=40, seed=3, estimator="balanced")
     c = centres()
     boxes = np.concatenate([c - 8, c + 8], axis=1)
     x = PHOTO.transpose(2, 0, 1)[None].astype(np.float32) / 255

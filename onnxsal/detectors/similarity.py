@@ -6,12 +6,12 @@ In the graph, so that of ten thousand proposals a mask only one number per detec
 import numpy as np
 import onnx_ir as ir
 
+from onnxsal.detectors.detections import Kind
 from onnxsal.detectors.emit import part
 from onnxsal.detectors.registry import Proposals
 from onnxsal.graph.builder import Op
 from onnxsal.graph.types import dims
 
-__all__ = ["Kind", "best_match"]
 TINY = 1e-12
 
 

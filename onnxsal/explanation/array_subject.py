@@ -16,7 +16,7 @@ from onnxsal.sampling.tallies import Checkpoint, Floats
 from onnxsal.targets import Target
 
 if TYPE_CHECKING:
-    from onnxsal.detectors.similarity import Kind
+    from onnxsal.detectors.detections import Kind
     from onnxsal.explanation.arrays import ArrayModel
 
 Array = npt.NDArray[Any]

@@ -24,8 +24,8 @@ from onnxsal.targets import Form
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from onnxsal.detectors.detections import Kind
     from onnxsal.detectors.matching import Candidates
-    from onnxsal.detectors.similarity import Kind
     from onnxsal.methods.detector import Reading
 
 # Raised whenever what is built for the same method changes, so that old entries are not found.

@@ -29,7 +29,7 @@ from onnxsal.session import Session, find_room
 from onnxsal.targets import Target
 
 if TYPE_CHECKING:
-    from onnxsal.detectors.similarity import Kind
+    from onnxsal.detectors.detections import Kind
     from onnxsal.methods.detector import Reading
 
 Array = npt.NDArray[Any]

@@ -7,9 +7,10 @@ from typing import Any
 
 import onnx_ir as ir
 
+from onnxsal.detectors.detections import Kind
 from onnxsal.detectors.families import Candidate, Evidence, Proposals, decoders, recognise
 from onnxsal.detectors.peeling import Peel
-from onnxsal.detectors.similarity import Kind, best_match
+from onnxsal.detectors.similarity import best_match
 from onnxsal.errors import DetectorError
 from onnxsal.graph.builder import Op
 from onnxsal.graph.canonical import opset_of

@@ -14,7 +14,7 @@ from onnxsal.sampling.scheduler import Status
 from onnxsal.sampling.tallies import Checkpoint
 
 if TYPE_CHECKING:
-    from onnxsal.detectors.similarity import Kind
+    from onnxsal.detectors.detections import Kind
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]

@@ -94,10 +94,13 @@ def canonicalise(model: ir.Model) -> ir.Model:
         type_bounds(model.graph)
     _spell_onesided(model.graph)
     infer_shapes(model)
+    while spell_out_geometry(model.graph):  # first: what is computed from shapes stays, right or wrong
+        _infer_again(model)
     while follow_symbols(model) or _simplify(model):
         infer_shapes(model)
     while spell_out_geometry(model.graph):
         _infer_again(model)
+        follow_symbols(model)
     spell_gelu(model.graph)
     return model
 
@@ -200,12 +203,16 @@ def _spelled(kind: ir.TypeProtocol) -> str:
 def _convert(model: ir.Model, version: int) -> ir.Model:
     """Run ONNX's own version converter."""
     try:
-        return through_proto(model, lambda proto: onnx.version_converter.convert_version(proto, version))
+        converted = through_proto(model, lambda proto: onnx.version_converter.convert_version(proto, version))
     except Exception as error:  # the converter raises RuntimeError, and nothing more specific
         raise UnsupportedModel(
             f"the model's opset {opset_of(model)} cannot be converted to {version}: {str(error).splitlines()[0]}; "
             f"export the model at opset 18 or later"
         ) from error
+    # What the converter infers by the old opset is not right: what a Slice of opset 10 makes is as long as its input.
+    for graph in converted.graphs():
+        _forget_shapes(graph, converted)
+    return converted
 
 
 def through_proto(model: ir.Model, function: Callable[[onnx.ModelProto], onnx.ModelProto]) -> ir.Model:
@@ -255,7 +262,6 @@ def _infer_again(model: ir.Model) -> None:
     for value in model.graph.outputs:
         value.shape = None
     infer_shapes(model)
-    follow_symbols(model)
 
 
 def _forget_shapes(graph: ir.Graph | ir.Function, model: ir.Model) -> None:

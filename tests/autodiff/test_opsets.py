@@ -106,3 +106,23 @@ def test_case_has_one_gradient_at_every_opset_that_reads_it_alike(case: Case, op
     if given.shape == elsewhere.shape and np.allclose(given, elsewhere, rtol=1e-5, atol=1e-6):
         for a, b in zip(found, expected, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+MISJUDGED = {
+    "a slice that has fewer entries than its input, where no size is known": (
+        "(float[n,2,h,w] x) => (float[a,b,c,d] y) <int64[2] s = {1,0}, int64[2] e = {9,-1}, int64[2] k = {2,3}, "
+        "float[2] g = {1,2}> { i = InstanceNormalization(x, g, g)  t = Slice(i, s, e, k)  y = Mul(t, t) }"
+    ),
+    "a softmax behind a convolution whose padding makes another size than ONNX says": (
+        "(float[2,4,3,3] x) => (float[a,b,c,d] y) <float[4,1,1,2] w = {1,-2,3,1,1,0.5,2,1}> { t = ConvTranspose"
+        '<auto_pad="SAME_UPPER",output_padding=[1,1],strides=[2,2]>(x, w)  y = Softmax<axis=2>(t) }'
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISJUDGED)
+def test_what_onnx_infers_wrongly_does_not_last(name, rng):
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 10]> g {MISJUDGED[name]}')
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    shape = [d.dim_value or 5 for d in model.graph.input[0].type.tensor_type.shape.dim]
+    compare(model, {"x": rng.standard_normal(shape)}, ["x"], rng)

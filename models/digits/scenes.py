@@ -46,6 +46,10 @@ LETTERS: dict[str, Strokes] = {
 Rng = np.random.Generator
 Floats = NDArray[np.float64]
 Box = tuple[int, int, int, int]
+Sides = tuple[int, int]
+
+# Pixels that a glyph is enlarged to, the last exclusive.
+SIDES = (24, 41)
 
 
 @dataclass(frozen=True)
@@ -78,16 +82,27 @@ def make_scene(split: str, seed: int, index: int) -> Scene:
     images, labels = glyphs(split)
     chosen = int(rng.integers(len(labels)))
     ink, box = place(write(images[chosen], rng), rng)
-    canvas = background(rng)
+    return Scene(draw(split, [ink], [box], rng), int(labels[chosen]), box)
+
+
+def draw(split: str, inks: list[Floats], boxes: list[Box], rng: Rng, sides: Sides = SIDES) -> NDArray[np.uint8]:
+    """Return the picture (size, size, 3) of digits in clutter.
+
+    Args:
+        split: Of whose handwriting the decoys are.
+        inks: The digits' masks, each (size, size).
+        boxes: Around each.
+        rng: Draws all the rest.
+        sides: Of the decoys that are scrambled digits, as for `write`.
+    """
+    canvas = background(rng, len(inks[0]))
     for distractor in (patch, blob, blob, line):
         for _ in range(rng.integers(1, 4)):
             distractor(canvas, rng)
-    for mask in decoys(split, box, rng):
+    for mask in [*decoys(split, boxes, rng, len(canvas), sides), *inks]:
         paint(canvas, mask, ink_colour(canvas, mask, rng))
-    paint(canvas, ink, ink_colour(canvas, ink, rng))
     canvas += rng.normal(0, rng.uniform(0, 0.04), canvas.shape)
-    pixels = np.rint(np.clip(canvas, 0, 1) * 255).astype(np.uint8)
-    return Scene(pixels, int(labels[chosen]), box)
+    return np.rint(np.clip(canvas, 0, 1) * 255).astype(np.uint8)
 
 
 @cache
@@ -100,9 +115,9 @@ def glyphs(split: str) -> tuple[Floats, NDArray[np.int64]]:
 # Ink
 
 
-def write(glyph: Floats, rng: Rng) -> Floats:
-    """Enlarge a glyph smoothly to 24-40 pixels, slightly turned, slanted and stretched."""
-    side = int(rng.integers(24, 41))
+def write(glyph: Floats, rng: Rng, sides: Sides = SIDES) -> Floats:
+    """Enlarge a glyph smoothly, slightly turned, slanted and stretched."""
+    side = int(rng.integers(*sides))
     angle, slant = rng.uniform(-0.2, 0.2), rng.uniform(-0.15, 0.15)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     shape = np.array([[rng.uniform(0.95, 1.1), 0], [slant, rng.uniform(0.95, 1.25)]])
@@ -113,10 +128,10 @@ def write(glyph: Floats, rng: Rng) -> Floats:
     return np.clip((ink - 0.25) / 0.4, 0, 1)
 
 
-def place(ink: Floats, rng: Rng) -> tuple[Floats, Box]:
+def place(ink: Floats, rng: Rng, size: int = SIZE) -> tuple[Floats, Box]:
     """Put ink somewhere on an empty canvas; return its mask and the box around it."""
-    y, x = (int(rng.integers(0, SIZE - side + 1)) for side in ink.shape)
-    mask = np.zeros((SIZE, SIZE))
+    y, x = (int(rng.integers(0, size - side + 1)) for side in ink.shape)
+    mask = np.zeros((size, size))
     mask[y : y + ink.shape[0], x : x + ink.shape[1]] = ink
     return mask, box_around(mask)
 
@@ -141,11 +156,11 @@ def ink_colour(canvas: Floats, mask: Floats, rng: Rng) -> Floats:
 # Decoys: ink that is no digit, and never touches it
 
 
-def decoys(split: str, box: Box, rng: Rng) -> list[Floats]:
-    """Return the masks of two to four letters and scrambled digits, clear of the box."""
-    taken, masks = [box], []
+def decoys(split: str, boxes: list[Box], rng: Rng, size: int = SIZE, sides: Sides = SIDES) -> list[Floats]:
+    """Return the masks of two to four letters and scrambled digits, clear of the boxes."""
+    taken, masks = list(boxes), []
     for _ in range(rng.integers(2, 5)):
-        mask, own = place(letter(rng) if rng.random() < 0.5 else scrambled(split, rng), rng)
+        mask, own = place(letter(rng) if rng.random() < 0.5 else scrambled(split, rng, sides), rng, size)
         # A scene may have no room left; it then stays without.
         if not any(touch(own, other) for other in taken):
             taken.append(own)
@@ -172,48 +187,50 @@ def letter(rng: Rng) -> Floats:
     return np.clip(ndimage.gaussian_filter(np.asarray(image) / 255, 0.7) * 1.2, 0, 1)
 
 
-def scrambled(split: str, rng: Rng) -> Floats:
+def scrambled(split: str, rng: Rng, sides: Sides = SIDES) -> Floats:
     """Cut a glyph in four and put the quarters back turned and in another order."""
     images, labels = glyphs(split)
     glyph = images[rng.integers(len(labels))]
     quarters = [np.rot90(glyph[y : y + 4, x : x + 4], int(rng.integers(1, 4))) for y in (0, 4) for x in (0, 4)]
     a, b, c, d = (quarters[i] for i in rng.permutation(4))
-    return write(np.block([[a, b], [c, d]]), rng)
+    return write(np.block([[a, b], [c, d]]), rng, sides)
 
 
 # What may lie anywhere
 
 
-def background(rng: Rng) -> Floats:
-    """Return (SIZE, SIZE, 3) of slowly changing colour."""
+def background(rng: Rng, size: int = SIZE) -> Floats:
+    """Return (size, size, 3) of slowly changing colour."""
     coarse = rng.uniform(0, 1, 3) + rng.normal(0, 0.15, (5, 5, 3))
-    return np.clip(enlarge(coarse), 0, 1)
+    return np.clip(enlarge(coarse, size), 0, 1)
 
 
 def patch(canvas: Floats, rng: Rng) -> None:
     """Lay a rectangle of stripes, checks or grain over the canvas."""
-    y, x = rng.integers(-8, SIZE - 16, 2)
+    size = len(canvas)
+    y, x = rng.integers(-8, size - 16, 2)
     h, w = rng.integers(16, 48, 2)
-    mask = np.zeros((SIZE, SIZE))
+    mask = np.zeros((size, size))
     mask[max(y, 0) : y + h, max(x, 0) : x + w] = rng.uniform(0.3, 0.8)
-    paint(canvas, mask * texture(rng), rng.uniform(0, 1, 3))
+    paint(canvas, mask * texture(rng, size), rng.uniform(0, 1, 3))
 
 
-def texture(rng: Rng) -> Floats:
-    """Return (SIZE, SIZE) of stripes, checks or grain, in [0, 1]."""
-    ys, xs = np.mgrid[:SIZE, :SIZE]
+def texture(rng: Rng, size: int) -> Floats:
+    """Return (size, size) of stripes, checks or grain, in [0, 1]."""
+    ys, xs = np.mgrid[:size, :size]
     angle, pitch = rng.uniform(0, np.pi), rng.uniform(0.5, 1.6)
     along = np.sin(pitch * (xs * np.cos(angle) + ys * np.sin(angle)))
     across = np.sin(pitch * (ys * np.cos(angle) - xs * np.sin(angle)))
-    grain = rng.uniform(-1, 1, (SIZE, SIZE))
+    grain = rng.uniform(-1, 1, (size, size))
     chosen = (along, along * across, grain)[rng.integers(3)]
     return (chosen + 1) / 2
 
 
 def blob(canvas: Floats, rng: Rng) -> None:
     """Lay a soft ellipse over the canvas."""
-    ys, xs = np.mgrid[:SIZE, :SIZE]
-    cy, cx = rng.uniform(0, SIZE, 2)
+    size = len(canvas)
+    ys, xs = np.mgrid[:size, :size]
+    cy, cx = rng.uniform(0, size, 2)
     ry, rx = rng.uniform(5, 20, 2)
     distance = np.hypot((ys - cy) / ry, (xs - cx) / rx)
     soft = np.clip((1.15 - distance) / rng.uniform(0.1, 0.6), 0, 1)
@@ -222,8 +239,9 @@ def blob(canvas: Floats, rng: Rng) -> None:
 
 def line(canvas: Floats, rng: Rng) -> None:
     """Draw a straight line across the canvas."""
-    image = Image.new("L", (SIZE, SIZE))
-    ends = [float(end) for end in rng.uniform(-10, SIZE + 10, 4)]
+    size = len(canvas)
+    image = Image.new("L", (size, size))
+    ends = [float(end) for end in rng.uniform(-10, size + 10, 4)]
     ImageDraw.Draw(image).line(ends, fill=255, width=int(rng.integers(1, 4)))
     paint(canvas, np.asarray(image) / 255 * rng.uniform(0.4, 0.9), rng.uniform(0, 1, 3))
 
@@ -233,14 +251,14 @@ def paint(canvas: Floats, mask: Floats, colour: Floats) -> None:
     canvas += mask[..., None] * (colour - canvas)
 
 
-def enlarge(coarse: Floats) -> Floats:
-    """Return a coarse (n, n, 3) colour grid, smoothly enlarged to the canvas."""
-    rise = cubic_basis(len(coarse))
+def enlarge(coarse: Floats, size: int) -> Floats:
+    """Return a coarse (n, n, 3) colour grid, smoothly enlarged to (size, size, 3)."""
+    rise = cubic_basis(len(coarse), size)
     return np.asarray(np.einsum("yi,xj,ijc->yxc", rise, rise, coarse, optimize=True))
 
 
 @cache
-def cubic_basis(count: int) -> Floats:
-    """Return (SIZE, count): the cubic spline from `count` points to the canvas."""
-    zoom = (SIZE / count, 1)
+def cubic_basis(count: int, size: int) -> Floats:
+    """Return (size, count): the cubic spline from `count` points to `size`."""
+    zoom = (size / count, 1)
     return np.asarray(ndimage.zoom(np.eye(count), zoom, order=3, mode="nearest", grid_mode=True))

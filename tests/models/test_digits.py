@@ -108,4 +108,4 @@ def test_the_box_holds_the_ink_and_no_decoy(scenes):
         outside = ink.copy()
         outside[y1:y2, x1:x2] = 0
         assert outside.max() <= 0.1
-        assert all(mask[y1:y2, x1:x2].max() <= 0.1 for mask in scenes.decoys("train", box, rng))
+        assert all(mask[y1:y2, x1:x2].max() <= 0.1 for mask in scenes.decoys("train", [box], rng))

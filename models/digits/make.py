@@ -14,6 +14,7 @@ of the README. Below 95 % (accuracy, or pointing game of Grad-CAM) it fails and 
 import argparse
 import io
 import json
+import re
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -215,17 +216,26 @@ def export(network: Network) -> onnx.ModelProto:
 
 def rename(graph: onnx.GraphProto) -> None:
     """Call nodes and values after their module: `/block1/conv/Conv_output_0` becomes `block1.conv`."""
-    names = {value: readable(value) for node in graph.node for value in node.output}
+    nodes = after_modules([node.name for node in graph.node])
+    values = after_modules([value for node in graph.node for value in node.output])
     for node in graph.node:
-        node.name = readable(node.name)
+        node.name = nodes[node.name]
         node.doc_string = ""
-        node.input[:] = [names.get(value, value) for value in node.input]
-        node.output[:] = [names[value] for value in node.output]
+        node.input[:] = [values.get(value, value) for value in node.input]
+        node.output[:] = [values[value] for value in node.output]
 
 
-def readable(name: str) -> str:
-    """Return the module's part of a name the exporter made; others come back as they are."""
-    return ".".join(name.strip("/").split("/")[:-1]) if name.startswith("/") else name
+def after_modules(names: list[str]) -> dict[str, str]:
+    """Return a name for each that the exporter made; the last of a module gets the module's own."""
+    plain = {name: plain_name(name) for name in names}
+    last = {plain[name].rpartition("/")[0]: name for name in names if name.startswith("/")}
+    short = plain | {name: module for module, name in last.items() if module}
+    return {name: value.replace("/", ".") for name, value in short.items()}
+
+
+def plain_name(name: str) -> str:
+    """Return `stage.0/conv/Conv` for `/stage/stage.0/conv/Conv_output_0`."""
+    return re.sub(r"(?<![^/])([^/]+)/(?=\1\.)", "", name.strip("/").removesuffix("_output_0"))
 
 
 # Checks, on the file that is going to be written

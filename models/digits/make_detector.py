@@ -351,7 +351,7 @@ def write_samples(folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=5000, help="how many pictures to train on")
-    parser.add_argument("--threads", type=int, default=2, help="the last digits of the result depend on it")
+    parser.add_argument("--threads", type=int, default=1, help="the last digits of the result depend on it")
     parser.add_argument("-o", "--output", type=Path, default=HERE, help="folder to write to")
     arguments = parser.parse_args()
     torch.manual_seed(0)

@@ -129,7 +129,8 @@ class MaskSpace:
             first = ((group[part] * shape[1] + draws.y) * shape[2] + draws.x) * size
             places = first[:, None] + np.arange(size)
             shares: Doubles = weights[part, None] * draws.cells.reshape(len(draws), size)
-            sums += np.bincount(places.ravel(), shares.ravel(), minlength=len(sums))
+            # Sums by shift are many times what most parts add up to: added to in place, not counted anew.
+            np.add.at(sums, places.ravel(), shares.ravel())
         return sums.reshape(shape)
 
     def interpolate(self, total: Doubles, *, every: tuple[int, int] = (1, 1)) -> Doubles:

@@ -14,6 +14,14 @@ LAST_OPSET_WITH_BOUNDS_AS_ATTRIBUTES = 10
 BOUNDS = {"Clip": (1, 2), "Pad": (2,)}
 
 
+def drop_unused_values(graph: ir.Graph) -> None:
+    """Remove the value of each Pad that does not pad with it: ONNX's version converter would leave it an attribute."""
+    for node in ir.traversal.RecursiveGraphIterator(graph):
+        is_pad = node.op_type == "Pad" and node.domain in ("", "ai.onnx")
+        if is_pad and node.attributes.get_string("mode", "constant") != "constant":
+            node.attributes.pop("value", None)
+
+
 def has_untyped_bounds(graph: ir.Graph) -> bool:
     """Tell whether a Clip or Pad may meet another type than float32: whether the graph has any."""
     nodes = list(ir.traversal.RecursiveGraphIterator(graph))

@@ -25,7 +25,12 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from onnxsal.errors import UnsupportedModel
-from onnxsal.graph.bounds import LAST_OPSET_WITH_BOUNDS_AS_ATTRIBUTES, has_untyped_bounds, type_bounds
+from onnxsal.graph.bounds import (
+    LAST_OPSET_WITH_BOUNDS_AS_ATTRIBUTES,
+    drop_unused_values,
+    has_untyped_bounds,
+    type_bounds,
+)
 from onnxsal.graph.branches import take_known_branches
 from onnxsal.graph.flattening import LAST_OPSET_THAT_FLATTENS, flatten_hardmax
 from onnxsal.graph.flow import subgraphs
@@ -81,6 +86,8 @@ def canonicalise(model: ir.Model) -> ir.Model:
         spell_group_scales(model.graph)
     if before <= LAST_OPSET_THAT_FLATTENS:
         flatten_hardmax(model.graph)
+    if before <= LAST_OPSET_WITH_BOUNDS_AS_ATTRIBUTES:
+        drop_unused_values(model.graph)
     model = to_opset(model)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     name_apart(model)

@@ -122,16 +122,31 @@ def _fold_ceil_mode(node: ir.Node) -> None:
         attrs["pads"] = ir.AttrInt64s("pads", [*(attrs.get_ints("pads") or ())[: len(ends)], *ends])
     else:  # padding would be averaged in, or ONNX Runtime refuse it
         attrs["ceil_mode"], attrs["pads"] = ceil_mode, pads
+        _drop_unread_padding(node, made)
+
+
+def _drop_unread_padding(node: ir.Node, made: Sequence[int]) -> None:
+    """Remove padding behind the last window that counts: ONNX's inference has windows begin there."""
+    pads, n = node.attributes.get_ints("pads") or (), len(made)
+    last = _reached(node, made)
+    ends = [min(end, max(reached, 0)) for end, reached in zip(pads[n:], last, strict=True)]
+    node.attributes["pads"] = ir.AttrInt64s("pads", [*pads[:n], *ends])
 
 
 def _ends(node: ir.Node, made: Sequence[int]) -> list[int]:
-    """Return the padding behind X that the last windows reach."""
+    """Return the padding behind X that there is, or that the last windows reach."""
+    pads = node.attributes.get_ints("pads") or ()
+    return [max(end, reached) for end, reached in zip(pads[len(made) :], _reached(node, made), strict=True)]
+
+
+def _reached(node: ir.Node, made: Sequence[int]) -> list[int]:
+    """Return how far behind X the last windows reach."""
     attrs, n = node.attributes, len(made)
     size = _numbers(dims(node.inputs[0])) if node.inputs[0] is not None else None
     kernel, strides, pads = (attrs.get_ints(name) or () for name in ("kernel_shape", "strides", "pads"))
     reach = _reach(kernel, attrs.get_ints("dilations") or [1] * n)
     last = [(m - 1) * s + r for m, s, r in zip(made, strides, reach, strict=True)]
-    return [max(e, o - d - b) for e, o, d, b in zip(pads[n:], last, size or (), pads[:n], strict=True)]
+    return [o - d - b for o, d, b in zip(last, size or (), pads[:n], strict=True)]
 
 
 def _kernel(node: ir.Node) -> list[int] | None:

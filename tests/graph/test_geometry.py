@@ -70,6 +70,10 @@ def test_a_kernel_of_unknown_size_leaves_kernel_shape_away():
     [
         # ONNX's inference counts a last window that begins behind the input.
         ("MaxPool<kernel_shape=[2,2],strides=[2,2],pads=[1,1,1,1],ceil_mode=1>(x)", [4, 5]),
+        (
+            "AveragePool<kernel_shape=[2,3],strides=[2,3],pads=[1,0,1,0],ceil_mode=1,count_include_pad=1>(x)",
+            [4, 3],
+        ),
         # It leaves the sizes out beside auto_pad.
         ('ConvTranspose<output_shape=[8,7],auto_pad="SAME_LOWER">(x, w)', [8, 7]),
         # It adds output_padding to what SAME makes.

@@ -106,6 +106,7 @@ RESIZED = [
 PADDED = [
     *[spelling(7, 10, on("4,5", f'Pad<mode="{mode}", pads=[1,2,2,1]>(x)')) for mode in ("constant", "reflect", "edge")],
     spelling(7, 10, on("4,5", "Pad<pads=[1,-2,-1,1], value=1.5>(x)")),
+    spelling(7, 10, on("4,5", 'Pad<mode="edge", pads=[1,2,2,1], value=1.5>(x)')),
     spelling(11, 17, "(float[4,5] x) => (float[] y) <int64[4] p={1,2,2,1}, float v={2}> { y = Pad(x, p, v) }"),
 ]
 POOLED = [

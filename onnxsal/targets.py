@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 TOP = -1
 """The index that stands for the top class, or a layer's most active channel."""
+NO_MAP = "a region is one of a map of classes, and this model's scores are of the whole photo"
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,15 @@ class Form:
         layer: The layer of a neuron.
         at: Row and column of a neuron in the layer's grid; None sums over the channel.
         part: Of a detection: its `score`, or the place of one side of its box, `x1`, `y1`, `x2` or `y2`.
+        pixels: Over which pixels of a map of classes scores are summed: `all`; those `predicted` as the class; those of
+            a `mask`, which is an input of the graph.
     """
 
     kind: Literal["logit", "probability", "contrast", "neuron", "box"] = "logit"
     layer: str | None = None
     at: tuple[int, int] | None = None
     part: str = "score"
+    pixels: Literal["all", "predicted", "mask"] = "all"
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Target:
         form: What is built into the graph.
         index: The class, the channel, or the number of the detection; -1 is the top one, of detections all.
         minus: The class that a contrast subtracts.
+        region: Of a target over the pixels of a mask, the box it is, (x1, y1, x2, y2) in pixels of the photo.
         rank: Explain the class of that rank, 1 the top; None where `index` says it.
         text: As the user wrote it.
         label: The label of the class, once it is known.
@@ -54,6 +59,7 @@ class Target:
     form: Form = Form()
     index: int = TOP
     minus: int | None = None
+    region: tuple[float, float, float, float] | None = None
     rank: int | None = None
     text: str = "top"
     label: str | None = None
@@ -69,12 +75,14 @@ class Target:
         if self.form.kind == "box":
             return f"{self.text} {self.label}" if self.label else self.text
         named = f"{self.index} {self.label}" if self.label else str(self.index)
+        if self.form.pixels != "all":
+            named += " in a region" if self.form.pixels == "mask" else " where it is predicted"
         return f"probability of {named}" if self.form.kind == "probability" else named
 
     def facts(self) -> dict[str, object]:
         """Return the target as JSON types."""
         at = None if self.form.at is None else list(self.form.at)
-        said = {
+        said: dict[str, object] = {
             "kind": self.form.kind,
             "index": self.index,
             "label": self.label,
@@ -82,6 +90,7 @@ class Target:
             "text": self.text,
         }
         said |= {"part": self.form.part} if self.form.kind == "box" else {}
+        said |= {} if self.form.pixels == "all" else {"pixels": self.form.pixels, "region": self.region}
         return said | ({"layer": self.form.layer, "at": at} if self.form.kind == "neuron" else {})
 
     def resolved(self, index: int, label: str | None) -> "Target":
@@ -93,6 +102,9 @@ def parse_target(
     target: "str | int | Target | None", labels: Sequence[str] | None, classes: int | None
 ) -> list[Target]:
     """Read what a user wrote: `top`, `top:3`, `281`, `tabby`, `prob:281`, `281-285`, `layer:NAME,channel=17,at=3,5`.
+
+    `class:281` is 281 too; of a segmentation, where it is predicted. `class:281@10,20,50,60` is a region, in pixels of
+    the photo, `class:281@all` the whole; `prob:` takes both as well.
 
     Args:
         target: The target; None is `top`. `top:3` is three targets, anything else one.
@@ -117,12 +129,30 @@ def parse_target(
         return [Target(Form("box", part=match[2] or "score"), int(match[1]), text=text)]
     if text.startswith("layer:"):
         return [_neuron(text)]
-    if text.startswith("prob:"):
-        name = text.removeprefix("prob:").strip()
-        index = TOP if name == "top" else find_class(name, labels, classes)
-        return [Target(Form("probability"), index, text=text)]
+    if text.startswith(("prob:", "class:")):
+        return [_of_class(text, labels, classes)]
     contrast = _contrast(text, labels, classes)
     return [contrast or Target(index=find_class(text, labels, classes), text=text)]
+
+
+def _of_class(text: str, labels: Sequence[str] | None, classes: int | None) -> Target:
+    """Read `prob:281` or `class:281`, perhaps with the pixels that count behind an `@`."""
+    kind, _, rest = text.partition(":")
+    name, at, where = rest.rpartition("@") if _REGION.search(rest) else (rest, "", "")
+    name = name.strip()
+    index = TOP if name == "top" else find_class(name, labels, classes)
+    pixels: Literal["all", "predicted", "mask"] = "predicted" if kind == "class" and not at else "all"
+    region = None
+    if at and where.strip() != "all":
+        x1, y1, x2, y2 = (float(side) for side in where.split(","))
+        pixels, region = "mask", (x1, y1, x2, y2)
+        if not (x1 < x2 and y1 < y2):
+            raise TargetError(f"target {text!r}: a region is x1,y1,x2,y2 with x1 < x2 and y1 < y2")
+    form = Form("logit" if kind == "class" else "probability", pixels=pixels)
+    return Target(form, index, region=region, text=text)
+
+
+_REGION = re.compile(r"@\s*(all|[-+.\d]+(\s*,\s*[-+.\d]+){3})\s*$")
 
 
 def find_class(text: str, labels: Sequence[str] | None, classes: int | None) -> int:

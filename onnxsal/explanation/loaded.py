@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import numpy.typing as npt
 
 from onnxsal.errors import MethodError, TargetError
@@ -122,6 +123,7 @@ class Model:
         batch_size: int | None = None,
         loop: LoopOptions | None = None,
         like: str | None = None,
+        mask: Any = None,
         **settings: Any,
     ) -> Any:
         """Return why the model gives the target its score: an `Explanation`, or a list of them.
@@ -133,13 +135,16 @@ class Model:
             image: As for `predict`. Maps of an array are in the model's own input coordinates.
             method: Name of a method; `onnxsal methods` lists them.
             target: `top` (default), `top:3`, a class index, a label, `prob:281`, `281-285`, or
-                `layer:NAME,channel=17[,at=ROW,COLUMN]`.
+                `layer:NAME,channel=17[,at=ROW,COLUMN]`. Of a segmentation `class:15`, summed over the pixels predicted
+                as 15, or `class:15@x1,y1,x2,y2`, over a region of the photo.
             layer: The layer, for methods that take one: an ONNX value or node name.
             inputs: The inputs beside the image, by name: arrays or .npy files.
             batch_size: Images at a time; None takes 8. Of methods that run the model many times, perturbed images in a
                 run; None takes what is fastest and fits into the memory that is free.
             loop: How such methods are run: workers, early end, checkpoint, progress.
             like: The library whose conventions are taken: `captum`, `pair`, `torchray`, `eclique` or `vem`.
+            mask: Of a segmentation, over which pixels of the photo scores are summed: weights (H, W), or a box
+                (x1, y1, x2, y2).
             **settings: The method's own settings; they win over `like`. Where detections are explained also
                 `threshold`, `overlap` and `decoder`, as for `detect`.
 
@@ -147,17 +152,17 @@ class Model:
             OnnxsalError: The image, method, layer or target does not fit the model; the message says what
                 to do.
         """
-        targets = self.read_target(target)
+        targets = self._read_target(target, mask)
         made, finding = self._read_settings(method, layer, settings, like, targets)
         samples, single = read_samples(image, self.card)
         others = self._other_inputs(inputs, samples)
         if isinstance(made, SampledMethod):
             options = loop or LoopOptions()
-            flat = self._explain_sampled(samples, targets, others, method, made, finding, batch_size, options)
+            flat = self._explain_sampled(samples, targets, others, method, made, finding, batch_size, options, mask)
         elif finding is not None:
             flat = self._explain_boxes(samples, targets, others, method, made, finding, batch_size)
         else:
-            flat = self._explain_at_once(samples, targets, others, method, made, batch_size)
+            flat = self._explain_at_once(samples, targets, others, method, made, batch_size, mask)
         flat = [explanation.credited(like) for explanation in flat]
         return flat[0] if single and len(flat) == 1 else flat
 
@@ -184,6 +189,8 @@ class Model:
             runtime: What will run it. `web` keeps what is added to operators that onnxruntime-web has in WebGPU:
                 nothing is scattered, no MaxPool gives Indices. It runs anywhere else too, some of it slower.
             like: The library whose conventions are taken, as for `explain`.
+            mask: Of a segmentation, over which pixels of the photo scores are summed: weights (H, W), or a box
+                (x1, y1, x2, y2).
             **settings: The method's own settings; they win over `like`.
 
         Raises:
@@ -258,6 +265,7 @@ class Model:
         batch_size: int | None = None,
         loop: LoopOptions | None = None,
         like: str | None = None,
+        mask: Any = None,
         **settings: Any,
     ) -> Iterator[list[Explanation]]:
         """Yield the explanations of one image by a method that runs the model many times, as they get better.
@@ -267,7 +275,7 @@ class Model:
 
         Args and errors are those of `explain`.
         """
-        targets = self.read_target(target)
+        targets = self._read_target(target, mask)
         made, finding = self._read_settings(method, layer, settings, like, targets)
         if not isinstance(made, SampledMethod):
             raise MethodError(f"{method} is one run and has nothing to improve: use explain")
@@ -275,7 +283,7 @@ class Model:
         if len(samples) != 1:
             raise MethodError(f"improve takes one image, not {len(samples)}: use explain")
         others, options = self._other_inputs(inputs, samples), replace(loop or LoopOptions(), partial=True)
-        for better in self._improve(samples[0], targets, others, method, made, finding, batch_size, options):
+        for better in self._improve(samples[0], targets, others, method, made, finding, batch_size, options, mask):
             yield [explanation.credited(like) for explanation in better]
 
     # ----- The stages -----
@@ -286,6 +294,15 @@ class Model:
                 raise MethodError(f"{name} takes no layer; those that do: {', '.join(_methods_with_layer())}")
             settings = {**settings, "layer": layer}
         return make_method(name, with_preset(like, find_method(name).name, settings))
+
+    def _read_target(self, target: str | int | Target | None, mask: Any) -> list[Target]:
+        """Return the targets, over the pixels of a mask if there is one."""
+        targets = self.read_target(target)
+        if mask is None:
+            return targets
+        if any(t.form.kind not in ("logit", "probability", "contrast") or t.region for t in targets):
+            raise TargetError(f"a mask beside {targets[0].text!r}: it says which pixels of a class count, and no more")
+        return [replace(t, form=replace(t.form, pixels="mask")) for t in targets]
 
     def _read_settings(
         self,
@@ -337,6 +354,7 @@ class Model:
         name: str,
         method: Method,
         batch_size: int | None,
+        region: Any,
     ) -> list[Explanation]:
         batched = len(samples) > 1 and self._can_batch
         explainer = self._compiler.explainer(method, targets[0].form, batched=batched)
@@ -344,6 +362,8 @@ class Model:
         found: dict[tuple[int, int], Explanation] = {}
         for rows in by_size(samples):
             feeds = feeds_of(rows, samples, self.card.image.name, others)
+            if targets[0].form.pixels == "mask":
+                feeds["target_mask"] = self._masks(targets[0], region, [samples[i] for i in rows])
             run = ExplainerRun(explainer, feeds, len(rows), batch_size or BATCH_SIZE)
             run.check(targets)
             origin, some = self._provenance(explainer.session), [samples[i] for i in rows]
@@ -351,6 +371,14 @@ class Model:
                 explanations = explain_target(run, aim, some, name, method, self.card.card, origin)
                 found |= {(i, t): e for i, e in zip(rows, explanations, strict=True)}
         return [found[i, t] for i in range(len(samples)) for t in range(len(targets))]
+
+    def _masks(self, target: Target, region: Any, samples: Sequence[Sample]) -> Array:
+        """Return over which pixels of the model's input a target is summed, (n, H, W)."""
+        from onnxsal.explanation.regions import mask_of
+
+        axis = 2 if (self.card.card.layout or "NCHW") == "NCHW" else 1
+        masks = [mask_of(target, region, s, (s.x.shape[axis], s.x.shape[axis + 1])) for s in samples]
+        return np.concatenate(masks)
 
     def _explain_boxes(
         self,
@@ -382,12 +410,13 @@ class Model:
         finding: Finding | None,
         batch_size: int | None,
         options: LoopOptions,
+        region: Any,
     ) -> list[Explanation]:
         found = []
         for i, sample in enumerate(samples):
             part = f"image {i}" if len(samples) > 1 else ""
             own = replace(options, part=part)
-            *_, last = self._improve(sample, targets, _own(others, i), name, method, finding, batch_size, own)
+            *_, last = self._improve(sample, targets, _own(others, i), name, method, finding, batch_size, own, region)
             found += last
         return found
 
@@ -401,13 +430,14 @@ class Model:
         finding: Finding | None,
         batch_size: int | None,
         options: LoopOptions,
+        region: Any,
     ) -> Iterator[list[Explanation]]:
         """Yield the explanations of one image, better ones each time."""
         from onnxsal.explanation.sampled import blank, explain_sampled
 
         sessions = self._sessions(others, batch_size)
         frame = blank(name, method, sample, self._provenance(sessions.plain))
-        yield from explain_sampled(sessions, sample, targets, method, finding, frame, options)
+        yield from explain_sampled(sessions, sample, targets, method, finding, frame, options, region)
 
     def _sessions(self, others: Mapping[str, Array], batch_size: int | None) -> Sessions:
         image = self.card.image

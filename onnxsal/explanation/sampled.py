@@ -13,7 +13,8 @@ from onnxsal.explanation.boxed import box_target, part_of
 from onnxsal.explanation.detecting import choose, detect, on_photo
 from onnxsal.explanation.explanation import Explanation
 from onnxsal.explanation.inputs import Sample
-from onnxsal.explanation.scores import class_scores, to_predictions
+from onnxsal.explanation.regions import mask_of, settle
+from onnxsal.explanation.scores import class_scores, target_scores, to_predictions
 from onnxsal.explanation.subject import Found, LoopOptions, ModelSubject, Sessions
 from onnxsal.maps import enlarge, reduce_channels, scale_to_unit
 from onnxsal.methods.finding import Finding
@@ -22,6 +23,7 @@ from onnxsal.methods.subject import Sampled, SampledMethod
 from onnxsal.targets import TOP, Target, check_range
 
 Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float32]
 
 
 def explain_sampled(
@@ -32,6 +34,7 @@ def explain_sampled(
     finding: Finding | None,
     frame: Explanation,
     options: LoopOptions,
+    region: Any = None,
 ) -> Iterator[list[Explanation]]:
     """Yield the explanations of all targets, better ones each time if they are wanted; the last are final.
 
@@ -43,13 +46,16 @@ def explain_sampled(
         finding: How detections are found, where targets are these.
         frame: What all explanations have in common: `photo`, `name`, `method`, `settings`, `provenance`.
         options: How the loop is run.
+        region: Of a segmentation, the pixels that count, as `Model.explain`'s `mask`.
     """
     job = [frame.provenance, repr(method_without_count(method))]
     if finding is not None:
         frames, detections = _detections(model, sample, targets, method, finding, frame)
+        masks: list[Floats | None] = [None] * len(frames)
     else:
-        frames, detections = _classes(model, sample, targets, frame), None
-    subject = ModelSubject(model, sample, [f.target for f in frames], job, options, detections)
+        frames, masks = _classes(model, sample, targets, frame, region)
+        detections = None
+    subject = ModelSubject(model, sample, [f.target for f in frames], job, options, detections, masks)
     frames = [_scored(f, subject, i, method) for i, f in enumerate(frames)]
     better = method.attribute(subject)
     for maps in better if options.partial else deque(better, maxlen=1):
@@ -76,24 +82,32 @@ def method_without_count(method: Any) -> Any:
     return replace(method, **{name: 1 for name in ("samples", "batch_size") if hasattr(method, name)})
 
 
-def _classes(model: Sessions, sample: Sample, targets: Sequence[Target], frame: Explanation) -> list[Explanation]:
-    """Return the frames of class targets, their class settled on the image as it is: the same in every run."""
+def _classes(
+    model: Sessions, sample: Sample, targets: Sequence[Target], frame: Explanation, region: Any
+) -> tuple[list[Explanation], list[Floats | None]]:
+    """Return the frames of class targets, with the pixels that count of each, (1, H, W), None for all.
+
+    Class and pixels are settled on the image as it is: the same in every run.
+    """
     output = model.head.get("class_output")
     if output is None or any(t.form.kind == "neuron" for t in targets):
-        return [replace(frame, target=target) for target in targets]
-    results = model.plain.run({model.image: sample.x} | dict(model.others), [str(output)])
-    scores, probabilities = class_scores(results[str(output)], model.head)
+        return [replace(frame, target=target) for target in targets], [None] * len(targets)
+    result = model.plain.run({model.image: sample.x} | dict(model.others), [str(output)])[str(output)]
+    scores, probabilities = class_scores(result, model.head)
     check_range(targets, scores.shape[1])
     frame = replace(frame, predictions=to_predictions(scores[0], probabilities[0], 5, model.card))
     order = np.argsort(-scores[0], kind="stable")
-    frames = []
+    size = model.input_size(sample.x)
+    frames, masks = [], []
     for target in targets:
         index = int(order[(target.rank or 1) - 1]) if target.index == TOP else target.index
-        table = probabilities[0] if target.form.kind == "probability" else scores[0]
-        score = table[index] - (0 if target.minus is None else table[target.minus])
-        settled = target.resolved(index, model.card.label_of(index))
-        frames.append(replace(frame, target=settled, score=float(score)))
-    return frames
+        settled, mask = settle(target.resolved(index, model.card.label_of(index)), result, model.head, size)
+        if settled.form.pixels == "mask" and mask is None:
+            mask = mask_of(settled, region, sample, size)
+        table = target_scores(result, model.head, [settled], [mask], probability=False)
+        frames.append(replace(frame, target=settled, score=float(table[0, 0])))
+        masks.append(mask)
+    return frames, masks
 
 
 def _detections(

@@ -1,13 +1,15 @@
 """Read classes out of a model's output."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxsal.explanation.explanation import Prediction
+from onnxsal.explanation.regions import pixel_probabilities, pixel_scores, summed
 from onnxsal.model.card import Card
+from onnxsal.targets import Target
 
 Array = npt.NDArray[Any]
 
@@ -39,3 +41,35 @@ def to_predictions(scores: Array, probabilities: Array, top: int, card: Card) ->
     """Return the `top` classes of one sample, best first."""
     order = np.argsort(-scores, kind="stable")[: max(top, 0)]
     return tuple(Prediction(int(i), card.label_of(int(i)), float(scores[i]), float(probabilities[i])) for i in order)
+
+
+def target_scores(
+    output: Array,
+    head: Mapping[str, Any],
+    targets: Sequence[Target],
+    masks: Sequence[npt.NDArray[np.float32] | None],
+    *,
+    probability: bool,
+) -> npt.NDArray[np.float32]:
+    """Return the targets' scores (N, T), of a class output.
+
+    Args:
+        output: The model's output that has the classes.
+        head: `Findings.summary()`.
+        targets: T of them, their classes settled.
+        masks: For each, over which pixels a map of classes is summed, (1, H, W); None takes the mean over all.
+        probability: Take probabilities whatever the targets say.
+    """
+    columns = []
+    for target, mask in zip(targets, masks, strict=True):
+        likely = probability or target.form.kind == "probability"
+        if mask is None:
+            table = class_scores(output, head)[likely]
+            own, other = table[:, target.index], None if target.minus is None else table[:, target.minus]
+        else:
+            planes = pixel_scores(output, head)
+            planes = pixel_probabilities(planes, head) if likely else planes
+            own = summed(planes, mask, target.index)
+            other = None if target.minus is None else summed(planes, mask, target.minus)
+        columns.append(own if other is None else own - other)
+    return np.stack(columns, axis=1).astype(np.float32)

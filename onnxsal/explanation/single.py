@@ -9,6 +9,7 @@ import numpy.typing as npt
 from onnxsal.errors import OnnxsalError
 from onnxsal.explanation.explanation import Explanation
 from onnxsal.explanation.inputs import Sample
+from onnxsal.explanation.regions import has_pixels, nowhere, predicted
 from onnxsal.explanation.runs import ExplainerRun
 from onnxsal.explanation.scores import class_scores, to_predictions
 from onnxsal.methods.registry import Method
@@ -56,7 +57,9 @@ def explain_target(
             raise OnnxsalError(
                 f"{name} of {sample.name} has values that are not finite: the model itself overflows on this image"
             )
-        as_output = row is not None and target.form.kind == "logit"
+        if target.form.pixels == "predicted":
+            _check_predicted(target.resolved(chosen, label), results, facts["findings"], i)
+        as_output = row is not None and target.form.kind == "logit" and target.form.pixels == "all"
         found.append(
             Explanation(
                 attribution=attribution,
@@ -80,3 +83,10 @@ def _settle(target: Target, index: int, row: tuple[Array, Array] | None, card: C
         return index, None
     chosen = int(row[0].argmax()) if index == TOP else index
     return chosen, card.label_of(chosen)
+
+
+def _check_predicted(target: Target, results: Mapping[str, Array], head: Mapping[str, Any], row: int) -> None:
+    """Refuse a class that no pixel is predicted as, of which nothing is to be seen."""
+    output = results[head["class_output"]][row : row + 1]
+    if has_pixels(output, head) and not predicted(output, head, target.index).any():
+        raise nowhere(target)

@@ -15,7 +15,7 @@ from onnxsal.errors import MethodError
 from onnxsal.explanation.aiming import one_box
 from onnxsal.explanation.compiled import Compiler, Loop
 from onnxsal.explanation.inputs import Sample
-from onnxsal.explanation.scores import class_scores
+from onnxsal.explanation.scores import target_scores
 from onnxsal.graph.footprint import Footprint
 from onnxsal.methods.registry import Method
 from onnxsal.model.card import Card
@@ -58,6 +58,11 @@ class Sessions:
     others: Mapping[str, Array]
     batched: bool
     batch_size: int | None
+
+    def input_size(self, x: Array) -> tuple[int, int]:
+        """Return height and width of a model input."""
+        height, width = x.shape[2:] if (self.card.layout or "NCHW") == "NCHW" else x.shape[1:3]
+        return height, width
 
     @property
     def single(self) -> bool:
@@ -115,6 +120,7 @@ class ModelSubject:
         job: Sequence[object],
         options: LoopOptions,
         found: Found | None = None,
+        masks: Sequence[Floats | None] | None = None,
     ) -> None:
         """See one sample.
 
@@ -125,12 +131,14 @@ class ModelSubject:
             job: What else identifies the loop, for its checkpoint.
             options: How loops are run.
             found: The targets, where they are detections.
+            masks: For each target, which pixels of a map of classes count, (1, H, W); None for all.
         """
+        self._masks = masks or [None] * len(targets)
         self._found, self._single = found, model.single
         self._model, self._targets, self._job, self._options = model, targets, list(job), options
         self.x = sample.x
         self.layout = model.card.layout or "NCHW"
-        self.size = (self.x.shape[2], self.x.shape[3]) if self.layout == "NCHW" else self.x.shape[1:3]
+        self.size = model.input_size(self.x)
         self.content = sample.placement.content
         self.targets = len(targets)
         self.step = float(model.head.get("image_step") or 1.0)
@@ -150,9 +158,11 @@ class ModelSubject:
     def _explainer(self, base: Method, target: int) -> Callable[[Array, str], Array]:
         """Return what maps model inputs (n, ...) to an output of a target's explainer."""
         session, aim = self._box(self._found, base, target) if self._found is not None else self._class(base, target)
+        mask = self._masks[target]
 
         def run(x: Array, output: str) -> Array:
-            feeds = {name: np.full(len(x), index, np.int64) for name, index in aim.items()}
+            feeds: dict[str, Array] = {name: np.full(len(x), index, np.int64) for name, index in aim.items()}
+            feeds |= {} if mask is None else {"target_mask": np.repeat(mask, len(x), axis=0)}
             return session.run({self._model.image: x} | feeds | dict(self._model.others), [output])[output]
 
         return run
@@ -235,13 +245,7 @@ class ModelSubject:
 
     def _pick(self, output: Array, probability: bool) -> Floats:
         """Return the targets' columns of a class output: (n, T)."""
-        scores, probabilities = class_scores(output, self._model.head)
-        columns = []
-        for target in self._targets:
-            table = probabilities if probability or target.form.kind == "probability" else scores
-            column = table[:, target.index]
-            columns.append(column if target.minus is None else column - table[:, target.minus])
-        return np.stack(columns, axis=1).astype(np.float32)
+        return target_scores(output, self._model.head, self._targets, self._masks, probability=probability)
 
     # ----- What hides -----
 

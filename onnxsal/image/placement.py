@@ -76,6 +76,25 @@ class Placement:
         y1, y2 = (min(max(y * sy + top, 0.0), height) for y in (box[1], box[3]))
         return x1, y1, x2, y2
 
+    def to_input(self, heatmap: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Return a map of the photo as a map of the model's input: (..., H, W) to (..., h, w), float32; padding is 0.
+
+        Interpolates linearly between pixel centres, averaging where the model's input is the smaller of the two.
+        """
+        rows, columns = (self._inverse(axis, heatmap.shape[axis - 2]) for axis in (0, 1))
+        mapped: npt.NDArray[np.float32] = rows @ (heatmap.astype(np.float32) @ columns.T)
+        return mapped
+
+    def _inverse(self, axis: int, length: int) -> npt.NDArray[np.float32]:
+        """Return (input pixels, map pixels) weights along one axis."""
+        scale, per_pixel = self._scale[axis], length / self.photo[axis]
+        centres = (np.arange(self.size[axis]) + 0.5 - self.offset[axis]) / scale
+        first, last = self._span(axis)
+        matrix = np.zeros((self.size[axis], length), np.float32)
+        inside = slice(first, last)
+        matrix[inside] = interpolation_matrix(centres[inside] * per_pixel, length, max(1.0, per_pixel / scale))
+        return matrix
+
     @property
     def _scale(self) -> tuple[float, float]:
         """Pixels of the model's input per pixel of the photo, (vertical, horizontal)."""

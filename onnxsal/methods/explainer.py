@@ -17,6 +17,7 @@ from onnxsal.graph.one_hot import hot_index, one_hot
 from onnxsal.graph.prune import prune
 from onnxsal.graph.types import HALVES, Dim, dims
 from onnxsal.graph.web import RUNTIMES
+from onnxsal.methods.pixels import MASK, counted
 from onnxsal.methods.registry import Method, method_name
 from onnxsal.methods.view import Scalar, View, enlarge
 from onnxsal.model.findings import Findings
@@ -30,7 +31,7 @@ SIDES = ("x1", "y1", "x2", "y2")
 ATTRIBUTION = "attribution"
 SALIENCY_MAP = "saliency_map"
 SCORE = "target_score"  # plain "score" is a name that models use themselves
-OURS = frozenset({TARGET, MINUS, CLASS, ATTRIBUTION, SALIENCY_MAP, SCORE})
+OURS = frozenset({TARGET, MINUS, CLASS, MASK, ATTRIBUTION, SALIENCY_MAP, SCORE})
 
 
 Decode = Callable[[Op], Proposals]
@@ -114,7 +115,7 @@ def describe(explainer: Explainer, method: Method, form: Form, findings: Finding
     facts: dict[str, Any] = {
         "method": method_name(method),
         "settings": {k: getattr(method, k) for k in vars(method)},
-        "form": {"kind": form.kind, "layer": form.layer, "at": form.at, "part": form.part},
+        "form": {"kind": form.kind, "layer": form.layer, "at": form.at, "part": form.part, "pixels": form.pixels},
         "layer": explainer.layer,
         "rectifiers": list(explainer.rectifiers),
         "channels": explainer.channels,
@@ -179,11 +180,13 @@ def _class_target(op: Op, findings: Findings, form: Form) -> Scalar:
     index = _index_input(op, TARGET, _batch(logits))
     count = op.dim(scores, 1)
     ranking = _ranking(op, findings, scores)
-    seed = one_hot(op, resolve_top(op, index, ranking), count, scores)
+    chosen = resolve_top(op, index, ranking)
+    seed = one_hot(op, chosen, count, scores)
     if form.kind == "contrast":
         minus = _index_input(op, MINUS, _batch(logits))
         seed = op.Sub(seed, one_hot(op, resolve_top(op, minus, ranking), count, scores))
-    return Scalar(of, _from_rows(op, seed, of, head.class_axis))
+    seed, where = _from_rows(op, seed, of, head.class_axis), counted(op, findings, form, logits, chosen)
+    return Scalar(of, seed if where is None else op.Mul(seed, op.cast(where, seed.dtype)))
 
 
 def _ranking(op: Op, findings: Findings, scores: ir.Value) -> ir.Value:

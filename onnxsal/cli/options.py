@@ -10,7 +10,7 @@ Decorator = Callable[[Any], Any]
 
 TARGET_HELP = (
     "top (default), top:3, a class index, a label, prob:281, 281-285, layer:NAME,channel=17[,at=ROW,COLUMN]; of a "
-    "detector box:0, all, top, or a label."
+    "segmentation class:15 (where it is predicted) or class:15@x1,y1,x2,y2; of a detector box:0, all, top, or a label."
 )
 
 

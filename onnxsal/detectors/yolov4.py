@@ -56,7 +56,11 @@ def tiny_yolov2(evidence: Evidence) -> Candidate | None:
         return _together(op, [_level(op, value, offset, evidence.size, 32, V2_ANCHORS * 32)], _softmax(op))
 
     said = [f"output {name!r} has 125 = 5 * (5 + 20) channels"]
-    return Candidate("tiny-yolov2", said, decode, 0.9, evidence.levels((32,), 5))
+    # A map of 125 classes has as many channels, but seldom so coarse a grid.
+    rows, columns = evidence.size[0] // 32, evidence.size[1] // 32
+    return Candidate(
+        "tiny-yolov2", said, decode, 0.9 if shape[2:] == (rows, columns) else 0.4, evidence.levels((32,), 5)
+    )
 
 
 def _softmax(op: Op) -> Callable[[ir.Value], ir.Value]:

@@ -133,3 +133,19 @@ def test_boxes_are_cut_at_the_border():
 def test_narrow_photos_get_maps_of_their_size(shape):
     placement = placement_of(np.zeros(shape, np.uint8), "letterbox", None).placement
     assert placement.to_photo(np.ones(placement.size)).shape == shape
+
+
+@settings(deadline=None, max_examples=40)
+@given(SIDES, SIDES, RESIZES)
+def test_a_mask_of_the_photo_lies_in_the_model_where_the_photo_does(height, width, how):
+    placement = placement_of(np.full((height, width), 9, np.uint8), *how).placement
+    whole = placement.to_input(np.ones((height, width)))
+    x1, y1, x2, y2 = placement.content
+    assert_allclose(whole[y1:y2, x1:x2], 1, atol=1e-6)
+    assert whole.sum() == pytest.approx((y2 - y1) * (x2 - x1), rel=1e-5)
+    # A slope is read at the same places as `to_photo` writes to.
+    there = placement.to_input(np.add.outer(np.arange(height) + 0.5, np.zeros(width)))
+    rows = (np.arange(y1, y2) + 0.5 - placement.offset[0]) * height / placement.resized[0]
+    inner = (rows > 2) & (rows < height - 2)
+    step = height / placement.resized[0]
+    assert_allclose(there[y1:y2, (x1 + x2) // 2][inner], rows[inner], atol=0.02 + 0.5 * max(step - 1, 0))

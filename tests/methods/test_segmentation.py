@@ -183,3 +183,25 @@ def test_of_a_classifier_class_k_is_class_k():
         assert_allclose(one.attribution, other.attribution)
         with pytest.raises(TargetError, match="a region is one of a map of classes"):
             classifier.explain(photo, method, "class:1@0,0,4,4")
+
+
+def test_the_command_line_takes_a_region(tmp_path):
+    from click.testing import CliRunner
+    from PIL import Image
+
+    from onnxsal.cli import cli
+
+    text = """<ir_version: 8, opset_import: ["" : 17]> net (float[1,3,12,12] x) => (float[1,3,12,12] y) {
+      y = Relu(x)
+    }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "net.onnx")
+    Image.fromarray(PHOTO).save(tmp_path / "photo.png")
+    at = ["explain", str(tmp_path / "net.onnx"), str(tmp_path / "photo.png"), "-o", str(tmp_path), "--format", "npz"]
+    for method, more in (("gradient", []), ("rise", ["--set", "samples=4"])):
+        done = CliRunner().invoke(cli, [*at, "-m", method, "-t", "class:1@2,3,7,9", *more])
+        assert done.exit_code == 0, done.output
+    (file,) = tmp_path.glob("photo_gradient*.npz")
+    found = np.load(file)["attribution"]
+    assert_allclose(
+        found != 0, np.stack([np.zeros((SIZE, SIZE)), box_mask(2, 3, 7, 9) * (PHOTO[..., 1] > 0), 0 * found[0]])
+    )

@@ -7,7 +7,6 @@ there. A hit is a heatmap that is highest within the box (Zhang et al. 2016, arX
 """
 
 import argparse
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,12 +80,12 @@ def judge(heat: np.ndarray, boxes: Sequence[tuple[int, int, int, int]], own: int
     return Round(energies[own], others, (x2 - x1) * (y2 - y1) / heat.size, x1 <= x < x2 and y1 <= y < y2)
 
 
-def row(name: str, rounds: Sequence[Round], seconds: float) -> str:
+def row(name: str, rounds: Sequence[Round]) -> str:
     """Return a line of the table."""
     energy, others, area, hits = (
         float(np.mean([getattr(one, field) for one in rounds])) for field in ("energy", "others", "area", "hit")
     )
-    return f"| {name} | {energy:.1%} | {energy / area:.1f} | {others:.1%} | {hits:.1%} | {seconds:.2f} s |"
+    return f"| {name} | {energy:.1%} | {energy / area:.1f} | {others:.1%} | {hits:.1%} |"
 
 
 def main() -> None:
@@ -99,16 +98,14 @@ def main() -> None:
     there = sum(len(crowd.labels) for crowd in crowds)
     for number, (method, settings) in enumerate(PLAYERS):
         sampled = {"samples": arguments.samples} if method == "d-rise" else {}
-        started = time.perf_counter()
         rounds = list(play(model, crowds, method, batch_size=32, **settings, **sampled))
-        seconds = (time.perf_counter() - started) / len(crowds)
         if number == 0:
             area = np.mean([one.area for one in rounds])
             print(f"{len(crowds)} pictures, {there} digits, {len(rounds)} found; a box is {area:.1%} of its picture\n")
-            print("| method | energy in the box | times its area | in other digits' boxes | hits | per picture |")
-            print("|---|---|---|---|---|---|")
+            print("| method | energy in the box | times its area | in other digits' boxes | hits |")
+            print("|---|---|---|---|---|")
         said = ", ".join(f"{key}={value}" for key, value in (settings | sampled).items())
-        print(row(f"`{method}`" + (f", {said}" if said else ""), rounds, seconds), flush=True)
+        print(row(f"`{method}`" + (f", {said}" if said else ""), rounds), flush=True)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ MAX_IR_VERSION = 10  # likewise, and enough for that opset
 EARLIEST_OPSET = 7  # what ONNX Runtime still has kernels of
 LATEST_OPSET = 28  # what ONNX Runtime 1.32 loads; it has no kernels yet for much of 27 and 28, which 21 has
 BLOCKED_LAYOUT = "com.microsoft.nchwc"
+ASIDE = "onnxsal.aside"
 
 LAST_OPSET_WITH_BATCHED_SCAN = 8
 
@@ -208,7 +209,8 @@ def _spelled(kind: ir.TypeProtocol) -> str:
 
 
 def _convert(model: ir.Model, version: int) -> ir.Model:
-    """Run ONNX's own version converter."""
+    """Run ONNX's own version converter, past operators that ONNX Runtime has before ONNX has them."""
+    _put_aside(model)
     try:
         converted = through_proto(model, lambda proto: onnx.version_converter.convert_version(proto, version))
     except Exception as error:  # the converter raises RuntimeError, and nothing more specific
@@ -216,10 +218,38 @@ def _convert(model: ir.Model, version: int) -> ir.Model:
             f"the model's opset {opset_of(model)} cannot be converted to {version}: {str(error).splitlines()[0]}; "
             f"export the model at opset 18 or later"
         ) from error
+    _take_back(converted)
     # What the converter infers by the old opset is not right: what a Slice of opset 10 makes is as long as its input.
     for graph in converted.graphs():
         _forget_shapes(graph, converted)
     return converted
+
+
+def _put_aside(model: ir.Model) -> None:
+    """Move operators that the model's opset does not have to a domain which the converter leaves alone.
+
+    Files that ONNX Runtime optimised have LayerNormalization at every opset.
+    """
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        if node.domain in ("", "ai.onnx") and not _is_defined(node.op_type, opset_of(model)):
+            node.domain = ASIDE
+            model.opset_imports[ASIDE] = model.graph.opset_imports[ASIDE] = 1
+
+
+def _is_defined(op_type: str, version: int) -> bool:
+    try:
+        return bool(onnx.defs.get_schema(op_type, version, ""))
+    except onnx.defs.SchemaError:
+        return False
+
+
+def _take_back(model: ir.Model) -> None:
+    """Return what was put aside."""
+    for imports in (model.opset_imports, model.graph.opset_imports):
+        imports.pop(ASIDE, None)
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        if node.domain == ASIDE:
+            node.domain = ""
 
 
 def through_proto(model: ir.Model, function: Callable[[onnx.ModelProto], onnx.ModelProto]) -> ir.Model:

@@ -294,6 +294,20 @@ def test_an_optimised_file_has_the_gradient_of_the_model_it_was_made_from(rng, t
     np.testing.assert_allclose(second, first, atol=1e-5 * np.abs(first).max())
 
 
+def test_operators_that_the_opset_of_an_optimised_file_does_not_have_yet_are_known(rng):
+    body = "(float[n,s,8] x) => (float[n,s,8] y) { a = LayerNormalization<epsilon=0.01>(x, g) y = Softmax<axis=2>(a) }"
+    x, v = rng.standard_normal((2, 2, 5, 8)).astype(np.float32)
+    found = []
+    for opset in (11, 17):
+        model = onnx.parser.parse_model(f'<ir_version: 7, opset_import: ["" : {opset}]> g {body}')
+        model.graph.initializer.append(numpy_helper.from_array(np.linspace(1, 2, 8, dtype=np.float32), "g"))
+        graph = session(ir.to_proto(vjp(model, of="y", wrt="x")))
+        found.append(graph.run(["y", "grad_x"], {"x": x, "cotangent_y": v}))
+    for early, late in zip(*found, strict=True):
+        np.testing.assert_allclose(early, late, atol=1e-6)
+    assert np.abs(found[0][1]).max() > 0
+
+
 def test_an_optimised_transformer_of_any_batch_has_the_gradient_of_its_class_token(rng, tmp_path):
     text = f"""{HEADER} (float[b,5,8] x) => (float[b,8] y) <int64[1] r = {{-1}}, int64[2] j = {{2, 4}},
         float c = {{0.3}}, int64 z = {{0}}> {{

@@ -41,12 +41,14 @@ BEST: dict[str, Estimator] = {"independent": "regression", "balanced": "balanced
 KEEP = 0.5
 PARTS = (1, 2, 4, 8, 16)
 """A run is judged as a whole, and in so many parts."""
+MOST_PARTS = 8
 MOST_SEEDS = 1000
 
 Run = tuple[str, int]
 """Its design and seed."""
 Maps = np.ndarray[Any, np.dtype[np.float64]]
 """(T, H, W)."""
+Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass
@@ -70,6 +72,16 @@ class Judged:
     scores: Scores
     errors: dict[tuple[Estimator, int], list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
     said: dict[tuple[Estimator, int], list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def error(self, estimator: Estimator, count: int, *, level: bool) -> float:
+        """Return the mean squared error of maps of so many masks.
+
+        Args:
+            estimator: What made them.
+            count: Masks.
+            level: As it is; otherwise a constant that is added to a map does not count.
+        """
+        return float(np.mean([pair[0 if level else 1] for pair in self.errors[estimator, count]]))
 
 
 def main() -> None:
@@ -178,7 +190,8 @@ def parts(subject: Subject, run: Run) -> Iterator[tuple[int, int]]:
     for number in PARTS:
         count = subject.samples // number
         step = -(-count // block) * block
-        yield from ((start, start + count) for start in range(0, subject.samples - count + 1, step))
+        starts = range(0, subject.samples - count + 1, step)[:MOST_PARTS]
+        yield from ((start, start + count) for start in starts)
 
 
 # ----- The report -----
@@ -189,6 +202,9 @@ def report(judged: list[Judged], models: list[str]) -> Iterator[str]:
     yield from heading(judged)
     for level, title in ((False, "A constant added to a map does not count"), (True, "It does count")):
         yield from ["", f"## {title}", "", *factor_table(judged, models, level=level)]
+    by_model = {stem: [j for j in judged if j.subject.stem == stem] for stem in models}
+    ratios = [f"{stem} {said_over_true(found):.2f}" for stem, found in by_model.items() if found]
+    yield from ["", f"Standard errors that come with the default's maps, over its true errors: {', '.join(ratios)}."]
     yield from ["", "## Targets", "", *target_table(judged)]
 
 
@@ -201,9 +217,9 @@ def heading(judged: list[Judged]) -> Iterator[str]:
     yield (
         "How many times fewer masks an estimator needs to reach the mean squared error that `paper`, the plain mean of "
         "score times mask (RISE: 4000 masks of 7 x 7 cells; D-RISE: 5000 of 16 x 16), or `centred` has; `keep` is 0.5. "
-        "Errors are relative to `paper`'s for each target, then averaged over targets. Errors times numbers "
-        "of masks are averaged over runs and their halves, quarters, eighths and sixteenths, which are about as many "
-        f"masks as the default needs. The default is `{DEFAULT}`."
+        "Errors are relative to `paper`'s for each target, then averaged over targets; they are known after a run and "
+        "after halves, quarters, eighths and sixteenths of it, and interpolated. The reference of a map is made of all "
+        f"other runs of the photo. The default is `{DEFAULT}`."
     )
 
 
@@ -215,58 +231,86 @@ def shown_arguments() -> list[str]:
 def factor_table(judged: list[Judged], models: list[str], *, level: bool) -> Iterator[str]:
     """Yield how many times fewer masks each estimator needs, by model."""
     names = list(ESTIMATORS)
-    yield row_of("model", *(f"`{name}`" for name in names), f"`{DEFAULT}` over `centred`")
-    yield "|" + "---|" * (len(names) + 2)
+    needs = [f"masks it needs for the error of `{base}`" for base in ("paper", "centred")]
+    yield row_of("model", *(f"`{name}`" for name in names), f"`{DEFAULT}` over `centred`", *needs)
+    yield "|" + "---|" * (len(names) + 4)
     for stem in models:
         found = [j for j in judged if j.subject.stem == stem]
         if not found:
             continue
         over_paper = [factor(found, name, "paper", level=level) for name in names]
         over_centred = factor(found, DEFAULT, "centred", level=level)
-        yield row_of(stem, *(f"{times:.1f}" for times in [*over_paper, over_centred]))
+        needed = [f"{found[0].subject.samples / times:.0f}" for times in (over_paper[-1], over_centred)]
+        yield row_of(stem, *(f"{times:.1f}" for times in [*over_paper, over_centred]), *needed)
 
 
 def factor(judged: list[Judged], estimator: Estimator, base: Estimator, *, level: bool) -> float:
-    """Return how many times more masks `base` needs than an estimator, over targets of the same number of masks."""
-    units = [per_mask(j, "paper", level=level) for j in judged]
-    mean = {
-        name: np.mean([per_mask(j, name, level=level) / unit for j, unit in zip(judged, units, strict=True)])
-        for name in (estimator, base)
-    }
-    return float(mean[base] / mean[estimator])
+    """Return how many times fewer masks an estimator needs for the error that `base` has after a whole run."""
+    units = [after_run(j, "paper", level=level) for j in judged]
+    if ESTIMATORS[estimator] == "independent" and estimator != "regression":
+        own, aim = (mean_ratio([after_run(j, name, level=level) for j in judged], units) for name in (estimator, base))
+        return aim / own
+    aim = mean_ratio([after_run(j, base, level=level) for j in judged], units)
+    counts = sorted({n for name, n in judged[0].errors if name == estimator})
+    curve = [mean_ratio([j.error(estimator, n, level=level) for j in judged], units) for n in counts]
+    return counts[-1] / masks_needed(np.array(counts), np.array(curve), aim)
 
 
-def per_mask(judged: Judged, estimator: Estimator, *, level: bool) -> float:
-    """Return an error times the number of masks, which is the same for any number where masks are independent."""
-    errors = {key: [pair[0 if level else 1] for pair in pairs] for key, pairs in judged.errors.items()}
-    return averaged(errors, estimator)
+def mean_ratio(errors: list[float], units: list[float]) -> float:
+    """Return the mean of errors relative to their units."""
+    return float(np.mean(np.divide(errors, units)))
 
 
-def averaged(errors: dict[tuple[Estimator, int], list[float]], estimator: Estimator) -> float:
-    """Return the mean of squared errors times numbers of masks."""
-    return float(np.mean([n * e for (name, n), found in errors.items() if name == estimator for e in found]))
+def after_run(judged: Judged, estimator: Estimator, *, level: bool) -> float:
+    """Return the error after a whole run of a mean over independent masks.
+
+    It falls exactly as one over their number, so that all parts of the run tell of it.
+    """
+    counts = [n for (name, n), errors in judged.errors.items() if name == estimator for _ in errors]
+    errors = [
+        pair[0 if level else 1] for (name, _), pairs in judged.errors.items() if name == estimator for pair in pairs
+    ]
+    return float(np.mean(np.multiply(counts, errors)) / max(counts))
+
+
+def masks_needed(counts: Floats, curve: Floats, aim: float) -> float:
+    """Return the number of masks at which the curve of errors comes down to an aim."""
+    fallen = np.maximum.accumulate(-np.log(np.maximum(curve, 1e-12)))
+    wanted = -np.log(aim)
+    # Before the first number of masks and beyond the last, as one over their number.
+    beyond = min(wanted - fallen[0], 0) + max(wanted - fallen[-1], 0)
+    return float(np.exp(np.interp(wanted, fallen, np.log(counts)) + beyond))
 
 
 def target_table(judged: list[Judged]) -> Iterator[str]:
     """Yield what was explained, and what the gain hangs on."""
     yield (
         "The size of scores counts against `paper`, their spread against `centred`, and what of the spread is no sum "
-        "over parts of the photo against `regression`. Error: the root mean square of the standard errors that come "
-        "with the default's map, over that of its true errors."
+        "over parts of the photo against `regression`."
     )
     yield ""
     yield row_of(
         "model", "photo", "target", "runs of each design", "masks", "mean score", "deviation", "explained by parts",
-        f"`{DEFAULT}` over `paper`", "error",
+        f"`{DEFAULT}` over `paper`",
     )  # fmt: skip
-    yield "|" + "---|" * 10
+    yield "|" + "---|" * 9
     for j in judged:
         gain = factor([j], DEFAULT, "paper", level=False)
-        said = np.sqrt(averaged(j.said, DEFAULT) / per_mask(j, DEFAULT, level=True))
         yield row_of(
             j.subject.stem, j.subject.photo, j.name, str(j.runs), str(j.masks), f"{j.scores.mean():.2f}",
-            f"{j.scores.std():.2f}", f"{explained(j):.2f}", f"{gain:.1f}", f"{said:.2f}",
+            f"{j.scores.std():.2f}", f"{explained(j):.2f}", f"{gain:.1f}",
         )  # fmt: skip
+
+
+def said_over_true(judged: list[Judged]) -> float:
+    """Return the standard error that comes with the default's maps over their true error, roots of mean squares."""
+    said, true = 0.0, 0.0
+    for j in judged:
+        unit = after_run(j, "paper", level=True)
+        for count in (n for name, n in j.said if name == DEFAULT):
+            said += count * float(np.mean(j.said[DEFAULT, count])) / unit
+            true += count * j.error(DEFAULT, count, level=True) / unit
+    return float(np.sqrt(said / true))
 
 
 def explained(judged: Judged) -> float:

@@ -104,9 +104,14 @@ def score(subject: Subject, seeds: int, cache: Path) -> Iterator[str]:
 
 
 def runs(subject: Subject, design: str, seeds: int, cache: Path) -> dict[int, Scores]:
-    """Return the scores (samples, T) of the seeds that have been run to their end."""
-    found = {seed: _read(_file(subject, design, seed, cache)) for seed in range(seeds)}
-    return {seed: scores[: subject.samples] for seed, scores in found.items() if len(scores) >= subject.samples}
+    """Return the scores (samples, T) of the first seeds, as far as they have been run to their end."""
+    found: dict[int, Scores] = {}
+    for seed in range(seeds):
+        scores = _read(_file(subject, design, seed, cache))
+        if len(scores) < subject.samples:
+            break
+        found[seed] = scores[: subject.samples]
+    return found
 
 
 def _file(subject: Subject, design: str, seed: int, cache: Path) -> Path:

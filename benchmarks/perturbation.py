@@ -52,7 +52,8 @@ def main() -> None:
     kept = options.cache / "perturbation.json"
     found: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
     for case in options.case:
-        found[case] = loop_memory.peaks() if case == MEMORY else timed(case, options)
+        made = loop_memory.peaks() if case == MEMORY else timed(case, options)
+        found[case] = joined(found[case], made) if options.append and case in found and case != MEMORY else made
         print("\n".join(memory_rows(found[case]) if case == MEMORY else case_rows(case, found[case])), flush=True)
         kept.write_text(json.dumps(found))
     if options.write:
@@ -65,6 +66,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--case", nargs="+", choices=[*CASES, MEMORY], default=[*CASES, MEMORY])
     parser.add_argument("--samples", type=int, help="In place of each case's own number.")
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--append", action="store_true", help="Add to the turns that were taken before.")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 5, 10, 25, 50], help="That captum may take.")
     parser.add_argument("--without", nargs="+", default=[], help="Tools to leave out, by the beginning of their name.")
     parser.add_argument("--zoo", type=Path, default=os.environ.get("ONNXSAL_ZOO"))
@@ -87,6 +89,13 @@ def timed(case: str, options: argparse.Namespace) -> dict[str, Any]:
             taken = seconds(contender) if turn >= 0 else first(contender)
             times["", contender.tool] += [taken] * (turn >= 0)
     return {"samples": setting.samples, "times": {tool: found for (_, tool), found in times.items()}}
+
+
+def joined(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Return the turns of two calls together, of the tools and samples that both have."""
+    assert before["samples"] == after["samples"], "turns of other numbers of samples were kept: leave out --append"
+    both = [tool for tool in before["times"] if tool in after["times"]]
+    return after | {"times": {tool: before["times"][tool] + after["times"][tool] for tool in both}}
 
 
 def first(contender: Any) -> float:

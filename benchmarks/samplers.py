@@ -282,7 +282,7 @@ def cost_yolox(setting: Setting) -> Iterator[Contender]:
 
 
 CASES: dict[str, tuple[Case, int]] = {
-    "rise MobileNetV2": (rise_mobilenet, 500),
+    "rise MobileNetV2": (rise_mobilenet, 300),
     "rise SqueezeNet": (rise_squeezenet, 200),
     "d-rise YOLOX-nano": (drise_yolox, 200),
     "smoothgrad ResNet-50": (smoothgrad_resnet, 50),

@@ -28,7 +28,7 @@ def test_occlusion_of_a_linear_function_is_each_features_share():
 
 def test_rise_of_a_linear_function_is_half_of_each_features_share_beside_the_mean():
     # Balanced masks leave no noise on what is linear in the cells.
-    found = onnxsal.load(linear).explain(X, "rise", 0, samples=64)
+    found = onnxsal.load(linear).explain(X, "rise", 0, samples=64, estimator="balanced")
     share = WEIGHTS * X / 2
     assert_allclose(found.attribution - found.attribution.mean(), share - share.mean(), atol=1e-5)
 

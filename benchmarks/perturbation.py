@@ -84,10 +84,9 @@ def timed(case: str, options: argparse.Namespace) -> dict[str, Any]:
     setting = Setting(options.cache, options.zoo or Path(), options.samples or samples, tuple(options.batches))
     field = [c for c in make(setting) if not c.tool.startswith(tuple(options.without) or ("\0",))]
     times: Times = {("", contender.tool): [] for contender in field}
-    for turn in range(-1, options.turns):
+    for _ in range(options.turns):
         for contender in field:
-            taken = seconds(contender) if turn >= 0 else first(contender)
-            times["", contender.tool] += [taken] * (turn >= 0)
+            times["", contender.tool].append(seconds(contender))
     return {"samples": setting.samples, "times": {tool: found for (_, tool), found in times.items()}}
 
 
@@ -96,13 +95,6 @@ def joined(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     assert before["samples"] == after["samples"], "turns of other numbers of samples were kept: leave out --append"
     both = [tool for tool in before["times"] if tool in after["times"]]
     return after | {"times": {tool: before["times"][tool] + after["times"][tool] for tool in both}}
-
-
-def first(contender: Any) -> float:
-    """Open what a tool opens at its first call."""
-    if contender.tool == "onnxsal":
-        contender.run()
-    return 0.0
 
 
 def case_rows(case: str, found: dict[str, Any]) -> Iterator[str]:

@@ -83,6 +83,12 @@ def with_free_batch(model: onnxsal.Model, folder: Path) -> Path:
     return path
 
 
+def onnxsal_tool(model: onnxsal.Model, image: Any, samples: int, **given: Any) -> Contender:
+    """Explain an image; what is compiled and opened at the first call is so already."""
+    model.explain(image, samples=2, **given)
+    return Contender("", "onnxsal", lambda: model.explain(image, samples=samples, **given))
+
+
 # ----- RISE -----
 
 
@@ -105,7 +111,7 @@ def rise(
     """Yield RISE by every tool, with grids of 8 x 8 and each cell kept by one half."""
     count = setting.samples
     yield forward(free, x, count)
-    yield Contender("", "onnxsal", lambda: model.explain(x, "rise", TARGET, samples=count, cells=8))
+    yield onnxsal_tool(model, x, count, method="rise", target=TARGET, cells=8)
     yield Contender("", "plain loop, one by one", lambda: plain_rise(*opened, x, count, 1))
     yield Contender("", f"plain loop, batches of {BATCH}", lambda: plain_rise(*opened_free, x, count, BATCH))
     opened, opened_free = open_session(path), open_session(free)
@@ -148,7 +154,7 @@ def drise_yolox(setting: Setting) -> Iterator[Contender]:
     model = onnxsal.load(path, card=YOLOX)
     x, free, count = read_photo(model, photo), with_free_batch(model, setting.folder), setting.samples
     yield forward(free, x, count)
-    yield Contender("", "onnxsal", lambda: model.explain(photo, "d-rise", "all", samples=count))
+    yield onnxsal_tool(model, photo, count, method="d-rise", target="all")
     detector = Detector(path)
     yield Contender("", "plain loop, one by one", lambda: plain_drise(detector, x, count))
     yield microsoft(detector, x, count)
@@ -240,7 +246,7 @@ def smoothgrad(network: str, setting: Setting) -> Iterator[Contender]:
     path, x, count = networks.make_onnx(network, setting.folder), networks.images(1), setting.samples
     yield forward(path, x.numpy(), count)
     model = onnxsal.load(path)
-    yield Contender("", "onnxsal", lambda: model.explain(x.numpy(), "smoothgrad", TARGET, samples=count))
+    yield onnxsal_tool(model, x.numpy(), count, method="smoothgrad", target=TARGET)
     yield noise_tunnel("captum", networks.make_torch(network), x, setting)
     try:
         yield noise_tunnel("onnx2torch + captum", networks.make_onnx2torch(network, setting.folder), x, setting)
@@ -273,7 +279,7 @@ def cost_resnet(setting: Setting) -> Iterator[Contender]:
     path, x = networks.make_onnx("ResNet-50", setting.folder), networks.images(1).numpy()
     model = onnxsal.load(path)
     yield forward(path, x, setting.samples)
-    yield Contender("", "onnxsal", lambda: model.explain(x, "rise", TARGET, samples=setting.samples))
+    yield onnxsal_tool(model, x, setting.samples, method="rise", target=TARGET)
 
 
 def cost_yolox(setting: Setting) -> Iterator[Contender]:

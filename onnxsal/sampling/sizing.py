@@ -11,7 +11,7 @@ from onnxsal.graph.footprint import Footprint
 
 MOST, MOST_ON_GPU = 8, 64
 """Samples in a run, at most: more is no faster."""
-WEIGHTS_READ = 3
+WEIGHTS_READ = 5
 """A run makes values of so many times the size of the weights, if it may: these are read once for all its samples."""
 ENOUGH = 64e6  # bytes; a run that makes less of values is over so soon that starting it counts
 SLACK = 2.0

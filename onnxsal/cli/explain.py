@@ -85,7 +85,7 @@ def command(
     from onnxsal.cli.outputs import Outputs
     from onnxsal.cli.progress import Progress
     from onnxsal.explanation import LoopOptions
-    from onnxsal.explanation.loaded import BATCH_SIZE
+    from onnxsal.explanation.asked import BATCH_SIZE
 
     choices = choose(methods, layer, settings, like)
     check_loops(choices, checkpoint)

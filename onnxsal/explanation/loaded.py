@@ -2,21 +2,18 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import numpy.typing as npt
 
 from onnxsal.errors import MethodError, TargetError
-from onnxsal.explanation.compiled import Compiler
+from onnxsal.explanation.asked import BATCH_SIZE, Asked, explain_asked, improve_asked, inputs_of
 from onnxsal.explanation.explanation import Explanation, Prediction
 from onnxsal.explanation.inputs import Sample, read_other_inputs, read_samples
-from onnxsal.explanation.runs import ExplainerRun, by_size, feeds_of
+from onnxsal.explanation.opened import Opened
+from onnxsal.explanation.runs import by_size, feeds_of
 from onnxsal.explanation.scores import class_scores, to_predictions
-from onnxsal.explanation.sharing import open_model
-from onnxsal.explanation.single import explain_target
-from onnxsal.explanation.subject import LoopOptions, Sessions
+from onnxsal.explanation.subject import LoopOptions
 from onnxsal.methods import find_method, make_method
 from onnxsal.methods.finding import Finding, find_like, separate
 from onnxsal.methods.presets import with_preset
@@ -24,8 +21,8 @@ from onnxsal.methods.registry import Method
 from onnxsal.methods.subject import SampledMethod
 from onnxsal.model.card import ResolvedCard, plain
 from onnxsal.model.network import Network
-from onnxsal.session import Cache, Session, resolve_providers, runtime_version
-from onnxsal.targets import Form, Target, check_range, parse_target
+from onnxsal.session import Cache
+from onnxsal.targets import Form, Target, parse_target
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -33,9 +30,6 @@ if TYPE_CHECKING:
     from onnxsal.explanation.inspection import Inspection
 
 Array = npt.NDArray[Any]
-
-BATCH_SIZE = 8
-"""Images at a time, unless told otherwise; more does not pay on a CPU, and gradients need memory."""
 
 
 class Model:
@@ -48,8 +42,7 @@ class Model:
     def __init__(self, network: Network, providers: Sequence[str] | str | None, cache: Cache) -> None:
         """Wrap a network; sessions run on `providers`."""
         self.network = network
-        self._cache = cache
-        self._providers_asked = providers
+        self._opened = Opened(network, providers, cache)
 
     def __repr__(self) -> str:
         """Return the file and its image input."""
@@ -59,8 +52,7 @@ class Model:
     @property
     def name(self) -> str:
         """The file's name without its ending."""
-        path = self.network.source.path
-        return path.stem if path else "model"
+        return self._opened.name
 
     @property
     def card(self) -> ResolvedCard:
@@ -92,12 +84,12 @@ class Model:
         """
         samples, single = read_samples(image, self.card)
         others = self._other_inputs(inputs, samples)
-        output = self._class_output()
+        output = self._opened.class_output
         ranked: dict[int, list[Prediction]] = {}
         for rows in by_size(samples):
             feeds = feeds_of(rows, samples, self.card.image.name, others)
-            results = self._plain_session.run(feeds, [output], batch_size=batch_size)
-            scores, probabilities = class_scores(results[output], self._head)
+            results = self._opened.plain.run(feeds, [output], batch_size=batch_size)
+            scores, probabilities = class_scores(results[output], self._opened.head)
             for i, s, p in zip(rows, scores, probabilities, strict=True):
                 ranked[i] = list(to_predictions(s, p, top, self.card.card))
         return ranked[0] if single else [ranked[i] for i in range(len(samples))]
@@ -110,7 +102,7 @@ class Model:
         Raises:
             TargetError: There is no such class or label, or the text cannot be read.
         """
-        return parse_target(target, self._labels, None)
+        return parse_target(target, self._opened.labels, None)
 
     def explain(
         self,
@@ -156,14 +148,18 @@ class Model:
         made, finding = self._read_settings(method, layer, settings, like, targets)
         samples, single = read_samples(image, self.card)
         others = self._other_inputs(inputs, samples)
-        if isinstance(made, SampledMethod):
-            options = loop or LoopOptions()
-            flat = self._explain_sampled(samples, targets, others, method, made, finding, batch_size, options, mask)
-        elif finding is not None:
-            flat = self._explain_boxes(samples, targets, others, method, made, finding, batch_size)
-        else:
-            flat = self._explain_at_once(samples, targets, others, method, made, batch_size, mask)
-        flat = [explanation.credited(like) for explanation in flat]
+        asked = Asked(
+            samples=samples,
+            targets=targets,
+            others=others,
+            name=method,
+            method=made,
+            finding=finding,
+            batch_size=batch_size,
+            loop=loop or LoopOptions(),
+            mask=mask,
+        )
+        flat = [explanation.credited(like) for explanation in explain_asked(self._opened, asked)]
         return flat[0] if single and len(flat) == 1 else flat
 
     def compile(
@@ -189,8 +185,6 @@ class Model:
             runtime: What will run it. `web` keeps what is added to operators that onnxruntime-web has in WebGPU:
                 nothing is scattered, no MaxPool gives Indices. It runs anywhere else too, some of it slower.
             like: The library whose conventions are taken, as for `explain`.
-            mask: Of a segmentation, over which pixels of the photo scores are summed: weights (H, W), or a box
-                (x1, y1, x2, y2).
             **settings: The method's own settings; they win over `like`.
 
         Raises:
@@ -212,7 +206,7 @@ class Model:
             from onnxsal.methods.detector import Reading
 
             form, reading = form if form.kind == "box" else Form("box"), Reading(finding.decoder)
-        graph = self._compiler.build(made, form, reading, runtime=runtime)
+        graph = self._opened.compiler.build(made, form, reading, runtime=runtime)
         graph.metadata_props.update({} if like is None else {"onnxsal.like": like})
         return make_portable(graph, self.card.card)
 
@@ -249,7 +243,7 @@ class Model:
         others = self._other_inputs(inputs, samples)
         found = []
         for i, sample in enumerate(samples):
-            sessions = self._sessions(_own(others, i), None)
+            sessions = self._opened.sessions(inputs_of(others, i), None)
             detections, _ = detect(sessions, sample, Finding(threshold, overlap, decoder))
             found.append(on_photo(detections, sample, sessions))
         return found[0] if single else found
@@ -282,8 +276,18 @@ class Model:
         samples, _ = read_samples(image, self.card)
         if len(samples) != 1:
             raise MethodError(f"improve takes one image, not {len(samples)}: use explain")
-        others, options = self._other_inputs(inputs, samples), replace(loop or LoopOptions(), partial=True)
-        for better in self._improve(samples[0], targets, others, method, made, finding, batch_size, options, mask):
+        asked = Asked(
+            samples=samples,
+            targets=targets,
+            others=self._other_inputs(inputs, samples),
+            name=method,
+            method=made,
+            finding=finding,
+            batch_size=batch_size,
+            loop=replace(loop or LoopOptions(), partial=True),
+            mask=mask,
+        )
+        for better in improve_asked(self._opened, asked):
             yield [explanation.credited(like) for explanation in better]
 
     # ----- The stages -----
@@ -333,190 +337,7 @@ class Model:
         """Whether targets are detections: they say so, or the model has a detector's head, or is said to have one."""
         if any(t.form.kind != "logit" for t in targets):
             return targets[0].form.kind == "box"
-        return decoder not in (None, "none") or bool(self._detector_head)
-
-    @cached_property
-    def _detector_head(self) -> list[str]:
-        """Names of the decoders that fit, the surest first, none of a model of classes; kept on disk."""
-        found: list[str] = self._kept("decoders", self._find_decoders)
-        return found
-
-    def _find_decoders(self) -> list[str]:
-        from onnxsal.methods.detector import find_heads
-
-        return [candidate.name for candidate in find_heads(self.network)]
-
-    def _explain_at_once(
-        self,
-        samples: Sequence[Sample],
-        targets: Sequence[Target],
-        others: Mapping[str, Array],
-        name: str,
-        method: Method,
-        batch_size: int | None,
-        region: Any,
-    ) -> list[Explanation]:
-        batched = len(samples) > 1 and self._can_batch
-        explainer = self._compiler.explainer(method, targets[0].form, batched=batched)
-        check_range(targets, explainer.facts["findings"].get("classes"), explainer.facts.get("channels"))
-        found: dict[tuple[int, int], Explanation] = {}
-        for rows in by_size(samples):
-            feeds = feeds_of(rows, samples, self.card.image.name, others)
-            if targets[0].form.pixels == "mask":
-                feeds["target_mask"] = self._masks(targets[0], region, [samples[i] for i in rows])
-            run = ExplainerRun(explainer, feeds, len(rows), batch_size or BATCH_SIZE)
-            run.check(targets)
-            origin, some = self._provenance(explainer.session), [samples[i] for i in rows]
-            for t, aim in enumerate(targets):
-                explanations = explain_target(run, aim, some, name, method, self.card.card, origin)
-                found |= {(i, t): e for i, e in zip(rows, explanations, strict=True)}
-        return [found[i, t] for i in range(len(samples)) for t in range(len(targets))]
-
-    def _masks(self, target: Target, region: Any, samples: Sequence[Sample]) -> Array:
-        """Return over which pixels of the model's input a target is summed, (n, H, W)."""
-        from onnxsal.explanation.regions import mask_of
-
-        axis = 2 if (self.card.card.layout or "NCHW") == "NCHW" else 1
-        masks = [mask_of(target, region, s, (s.x.shape[axis], s.x.shape[axis + 1])) for s in samples]
-        return np.concatenate(masks)
-
-    def _explain_boxes(
-        self,
-        samples: Sequence[Sample],
-        targets: Sequence[Target],
-        others: Mapping[str, Array],
-        name: str,
-        method: Method,
-        finding: Finding,
-        batch_size: int | None,
-    ) -> list[Explanation]:
-        from onnxsal.explanation.boxed import explain_boxes
-        from onnxsal.explanation.sampled import blank
-
-        found = []
-        for i, sample in enumerate(samples):
-            sessions = self._sessions(_own(others, i), batch_size)
-            frame = blank(name, method, sample, self._provenance(sessions.plain))
-            found += explain_boxes(sessions, sample, targets, method, finding, frame)
-        return found
-
-    def _explain_sampled(
-        self,
-        samples: Sequence[Sample],
-        targets: Sequence[Target],
-        others: Mapping[str, Array],
-        name: str,
-        method: SampledMethod,
-        finding: Finding | None,
-        batch_size: int | None,
-        options: LoopOptions,
-        region: Any,
-    ) -> list[Explanation]:
-        found = []
-        for i, sample in enumerate(samples):
-            part = f"image {i}" if len(samples) > 1 else ""
-            own = replace(options, part=part)
-            *_, last = self._improve(sample, targets, _own(others, i), name, method, finding, batch_size, own, region)
-            found += last
-        return found
-
-    def _improve(
-        self,
-        sample: Sample,
-        targets: Sequence[Target],
-        others: Mapping[str, Array],
-        name: str,
-        method: SampledMethod,
-        finding: Finding | None,
-        batch_size: int | None,
-        options: LoopOptions,
-        region: Any,
-    ) -> Iterator[list[Explanation]]:
-        """Yield the explanations of one image, better ones each time."""
-        from onnxsal.explanation.sampled import blank, explain_sampled
-
-        sessions = self._sessions(others, batch_size)
-        frame = blank(name, method, sample, self._provenance(sessions.plain))
-        yield from explain_sampled(sessions, sample, targets, method, finding, frame, options, region)
-
-    def _sessions(self, others: Mapping[str, Array], batch_size: int | None) -> Sessions:
-        image = self.card.image
-        batched = image.dim(0) is not None and self._can_batch
-        card, plain = self.card.card, self._plain_session
-        return Sessions(self._compiler, plain, card, self._head, image.name, others, batched, batch_size)
-
-    def _provenance(self, session: Session) -> dict[str, str]:
-        from onnxsal import __version__
-
-        return {
-            "model": self.name,
-            "model_sha256": self.sha256,
-            "onnxsal": __version__,
-            "onnxruntime": runtime_version(),
-            "provider": session.providers[0],
-        }
-
-    @property
-    def _labels(self) -> list[str] | None:
-        card = self.card.card
-        if card.labels is None:
-            return None
-        return [card.label_of(i) for i in range(len(card.labels) + bool(card.background))]
-
-    @cached_property
-    def _providers(self) -> list[str]:
-        return resolve_providers(self._providers_asked)
-
-    @cached_property
-    def _compiler(self) -> Compiler:
-        return Compiler(self.network, self._providers, self._cache)
-
-    @cached_property
-    def _plain_session(self) -> Session:
-        return open_model(self.network.source, self._providers)
-
-    @cached_property
-    def _head(self) -> dict[str, Any]:
-        """What was found about the classes, as JSON types; kept on disk. Scores of boxes are no classes."""
-        facts: dict[str, Any] = self._kept("head", lambda: self.network.findings().summary())
-        if not self._detector_head:
-            return facts
-        return facts | {"class_output": None, "reason": f"it is a detector ({self._detector_head[0]}): use detect"}
-
-    def _class_output(self) -> str:
-        output = self._head.get("class_output")
-        if output is None:
-            raise TargetError(f"the model predicts no classes: {self._head.get('reason')}")
-        return str(output)
-
-    @cached_property
-    def _can_batch(self) -> bool:
-        """Whether several images can share one run: tried on random rows where the file says one at a time."""
-        if self.card.image.dim(0) is None:
-            return False  # any number fits already
-        return bool(self._kept("batch", self._try_batch))
-
-    def _try_batch(self) -> bool:
-        from onnxsal.explanation.batching import batch_agrees
-
-        return batch_agrees(self.network, self._plain_session, self._providers)
-
-    def _kept(self, what: str, make: Any) -> Any:
-        import hashlib
-        import json
-
-        key = hashlib.sha256(json.dumps([self.sha256, self.network.reading_key]).encode()).hexdigest()
-        name = f"{key}.{what}-3.json"
-        found = self._cache.read_json(name)
-        if found is None:
-            found = make()
-            self._cache.add_json(name, found)
-        return found
-
-
-def _own(others: Mapping[str, Array], row: int) -> dict[str, Array]:
-    """Return the other inputs of one sample."""
-    return {k: a if a.ndim == 0 or a.shape[0] == 1 else a[row : row + 1] for k, a in others.items()}
+        return decoder not in (None, "none") or bool(self._opened.detector_head)
 
 
 def _methods_with_layer() -> list[str]:

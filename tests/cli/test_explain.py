@@ -16,8 +16,8 @@ from PIL import Image
 from support.small import HOSTILE, classifier, save_photo
 
 import onnxsal
+from onnxsal.explanation.asked import BATCH_SIZE
 from onnxsal.explanation.explanation import FORMATS
-from onnxsal.explanation.loaded import BATCH_SIZE
 
 Run = Callable[..., Result]
 

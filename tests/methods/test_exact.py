@@ -131,7 +131,7 @@ def test_masks_are_added_up_as_if_all_were_kept():
     space = rise_space((0, 0, 12, 12), (12, 12), (7, 7))
     masks = space.render(Independent(space, 5, 0.5).draw(0, 500)).astype(np.float64)
     x = np.random.default_rng(1).standard_normal((1, 3, 12, 12)).astype(np.float32)
-    session = model("rise")._plain_session
+    session = model("rise")._opened.plain
     scores = session.run({"image": (x * masks[:, None]).astype(np.float32)}, ["logits"])["logits"][:, 1]
     slow = np.tensordot(scores.astype(np.float64), masks, 1) / 500 / 0.5
     assert np.abs(found.attribution - slow).max() <= 2e-7 * max(np.abs(slow).max(), 1)

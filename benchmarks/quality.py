@@ -200,12 +200,19 @@ def parts(subject: Subject, run: Run) -> Iterator[tuple[int, int]]:
 def report(judged: list[Judged], models: list[str]) -> Iterator[str]:
     """Yield the report, line by line."""
     yield from heading(judged)
-    for level, title in ((False, "A constant added to a map does not count"), (True, "It does count")):
-        yield from ["", f"## {title}", "", *factor_table(judged, models, level=level)]
+    yield from ["", "## A constant added to a map does not count", "", *factor_table(judged, models, level=False)]
+    yield from ["", "## It does count", "", CONSTANT, "", *factor_table(judged, models, level=True)]
     by_model = {stem: [j for j in judged if j.subject.stem == stem] for stem in models}
     ratios = [f"{stem} {said_over_true(found):.2f}" for stem, found in by_model.items() if found]
     yield from ["", f"Standard errors that come with the default's maps, over its true errors: {', '.join(ratios)}."]
     yield from ["", "## Targets", "", *target_table(judged)]
+
+
+CONSTANT = (
+    "The constant says how large scores are in the mean, not where they come from. There is less to gain for it: what "
+    "scores owe to an even number of cells together cancels from the rest of the map under complements, but not from "
+    "it."
+)
 
 
 def heading(judged: list[Judged]) -> Iterator[str]:
@@ -219,7 +226,9 @@ def heading(judged: list[Judged]) -> Iterator[str]:
         "score times mask (RISE: 4000 masks of 7 x 7 cells; D-RISE: 5000 of 16 x 16), or `centred` has; `keep` is 0.5. "
         "Errors are relative to `paper`'s for each target, then averaged over targets; they are known after a run and "
         "after halves, quarters, eighths and sixteenths of it, and interpolated. The reference of a map is made of all "
-        f"other runs of the photo. The default is `{DEFAULT}`."
+        "other runs of the photo, in two halves B and C without a mask in common: the mean of (map - B)(map - C) is "
+        "free of their own noise in expectation, however few masks they are of. "
+        f"The default is `{DEFAULT}`."
     )
 
 

@@ -8,7 +8,7 @@ scores.
 import functools
 import operator
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -37,11 +37,13 @@ class Candidates:
         boxes: May hold boxes, offsets or anchors.
         scores: May hold scores.
         images: The image as the graph resizes it, whose pixels boxes may be in.
+        anchors: Array by name of weights that may be anchors, (P, 4).
     """
 
     boxes: Sequence[str]
     scores: Sequence[str]
     images: Sequence[str]
+    anchors: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -56,9 +58,18 @@ def candidates(model: ir.Model) -> Candidates:
     # What some threshold let through is as long as the run has it; all that there is comes first.
     boxes.sort(key=lambda v: not isinstance(_count(dims(v) or ()), int))
     counts = {_count(dims(v) or ()) for v in boxes}
+    fours = {_count(shape) for v in boxes if (shape := dims(v) or ())[-1] == 4 and isinstance(_count(shape), int)}
     scores = [v for v in values if _may_hold_scores(dims(v) or ()) and _count(dims(v) or ()) in counts]
+    scores.sort(key=lambda v: _count(dims(v) or ()) not in fours)
     images = [v for v in values if _is_resized_image(v)]
-    return Candidates(*([str(v.name) for v in found[:MOST]] for found in (boxes, scores, images)))
+    anchors = {
+        str(v.name): v.const_value.numpy()
+        for v in model.graph.initializers.values()
+        if v.const_value is not None and is_float(v) and len(shape := dims(v) or ()) == 2 and shape[1] == 4
+        if shape[0] in fours
+    }
+    boxes_named, scores_named, images_named = ([str(v.name) for v in found[:MOST]] for found in (boxes, scores, images))
+    return Candidates(boxes_named, scores_named, images_named, anchors)
 
 
 def _may_hold_boxes(shape: tuple[object, ...]) -> bool:
@@ -257,12 +268,13 @@ def _plain(rows: Array) -> dict[Corners, Array]:
 def _anchored(found: Mapping[str, Array], names: Candidates) -> Iterator[tuple[Boxes, Array]]:
     """Yield what offsets from anchors come to, for any two values of as many rows of four."""
     tables = {name: rows for name in names.boxes if (rows := _table(found[name])) is not None and rows.shape[1] == 4}
-    anchors = {name: rows for name, rows in tables.items() if len(rows) and (rows[:, 2:] > rows[:, :2]).all()}
+    given = tables | {name: array.astype(np.float64) for name, array in names.anchors.items()}
+    anchors = {name: rows for name, rows in given.items() if len(rows) and (rows[:, 2:] > rows[:, :2]).all()}
     for name, rows in tables.items():
-        for other, given in anchors.items():
-            if other == name or len(given) != len(rows) or rows is given:
+        for other, fixed in anchors.items():
+            if other == name or len(fixed) != len(rows):
                 continue
-            sides, middle = given[:, 2:] - given[:, :2], (given[:, 2:] + given[:, :2]) / 2
+            sides, middle = fixed[:, 2:] - fixed[:, :2], (fixed[:, 2:] + fixed[:, :2]) / 2
             centre, half = middle + rows[:, :2] * sides, np.exp(np.minimum(rows[:, 2:], LARGEST)) * sides / 2
             yield Boxes(name, "offsets", anchors=other), np.concatenate([centre - half, centre + half], axis=1)
             reach = rows * np.concatenate([sides, sides], axis=1)

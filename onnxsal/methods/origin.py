@@ -66,9 +66,10 @@ def _shared_layers(op: Op, proposals: Proposals, grids: dict[str, tuple[int, int
     own: dict[tuple[int, int], list[ir.Value]] = {}
     for name, grid in grids.items():
         value = find_value(op.graph, name)
-        if all(find_path(op, [end], [value], STANDARD).nodes for end in ends):
+        if any(find_path(op, [end], [value], STANDARD).nodes for end in ends):
             own.setdefault(grid, []).append(value)
-    values = [found for layers in own.values() if (found := _passed_by_all(op, layers)) is not None]
+    found = [layer for layers in own.values() if (layer := _passed_by_all(op, layers)) is not None]
+    values = [v for v in found if all(find_path(op, [end], [v], STANDARD).nodes for end in ends)]
     return [str(v.name) for v in values if _leads(op, v, proposals.probabilities, {o for o in values if o is not v})]
 
 

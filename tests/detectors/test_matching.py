@@ -138,6 +138,14 @@ def test_proposals_that_lack_one_score_are_refused():
     assert match(arrays, Candidates(list(arrays), list(arrays), []), wanted, SIZE) is None
 
 
+def test_anchors_may_be_weights():
+    arrays, wanted = {name: a.astype(np.float32) for name, a in forms()["offsets"].items()}, final("offsets")
+    fixed = {"anchors": arrays.pop("anchors")}
+    peel = match(arrays, Candidates(list(arrays), list(arrays), [], fixed), wanted, SIZE)
+    assert peel is not None
+    assert peel.boxes.anchors == "anchors"
+
+
 def test_what_was_selected_is_no_proposal():
     from onnxsal.detectors.matching import candidates
 

@@ -34,6 +34,11 @@ class Detection:
     score: float
     number: int
 
+    @property
+    def caption(self) -> str:
+        """`dog 0.83`, as it stands above the box in a picture."""
+        return f"{self.label} {self.score:.2f}"
+
     def __str__(self) -> str:
         """Return `dog 0.83 [133,207,325,542]`."""
         return f"{self.label} {self.score:.2f} [{','.join(f'{side:.0f}' for side in self.box)}]"

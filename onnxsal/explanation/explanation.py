@@ -99,7 +99,7 @@ class Explanation:
         picture = render.overlay(self.photo, self.heatmap, alpha=alpha, colormap=colormap)
         if self.detection is None:
             return picture
-        return render.draw_boxes(picture, [self.detection.box], [f"{self.detection.label} {self.detection.score:.2f}"])
+        return render.draw_boxes(picture, [self.detection.box], [self.detection.caption])
 
     def facts(self) -> dict[str, Any]:
         """Return all but the arrays, as JSON types."""
@@ -159,7 +159,8 @@ def save_panel(explanations: "Sequence[Explanation]", path: Path, *, overwrite: 
 
     first = explanations[0]
     maps = [(explanation.method, explanation.heatmap) for explanation in explanations]
-    picture = render.panel(first.photo, maps, title=str(first.target))
+    found = None if first.detection is None else (first.detection.box, first.detection.caption)
+    picture = render.panel(first.photo, maps, title=str(first.target), detection=found)
     return write_file(path, render.png_bytes(picture), overwrite=overwrite)
 
 

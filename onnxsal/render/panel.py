@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from onnxsal.maps import shrink
+from onnxsal.render.boxes import draw_boxes
 from onnxsal.render.heat import overlay
 from onnxsal.render.text import fit, font
 
@@ -28,6 +29,7 @@ def panel(
     colormap: str | None = None,
     clip_percentile: float = 99.5,
     title: str = "photo",
+    detection: tuple[tuple[float, float, float, float], str] | None = None,
 ) -> "Image.Image":
     """Return one picture with the photo and an overlay per heatmap, each under its title.
 
@@ -38,6 +40,7 @@ def panel(
         colormap: As in `overlay`.
         clip_percentile: As in `overlay`.
         title: What stands above the photo.
+        detection: A box in pixels of the photo, and its label, to be drawn on each.
     """
     width, height = _tile_size(photo)
     small = _resized(photo, (width, height))
@@ -45,6 +48,11 @@ def panel(
     for name, heatmap in heatmaps:
         heat = shrink(heatmap, (height, width))
         tiles.append((name, overlay(small, heat, alpha=alpha, colormap=colormap, clip_percentile=clip_percentile)))
+    if detection is not None:
+        (x1, y1, x2, y2), label = detection
+        across, down = small.width / photo.width, small.height / photo.height
+        box = (x1 * across, y1 * down, x2 * across, y2 * down)
+        tiles = [(name, draw_boxes(tile, [box], [label])) for name, tile in tiles]
     return _grid(tiles)
 
 

@@ -194,3 +194,18 @@ def test_boxes_are_drawn_and_the_photo_is_left_alone():
 @pytest.mark.parametrize("box", [(-50, -50, 500, 500), (30, 30, 30, 30), (90, 70, 20, 10), (1e9, 1e9, 2e9, 2e9)])
 def test_boxes_beyond_the_photo_are_cut(box):
     assert render.draw_boxes(Image.new("RGB", (100, 80)), [box], ["label [b]"]).size == (100, 80)
+
+
+def test_a_panel_draws_a_detection_on_every_tile():
+    from onnxsal.render import panel
+
+    photo = Image.new("RGB", (448, 224))
+    heat = np.zeros((224, 448), np.float32)
+    plain = np.asarray(panel(photo, [("d-rise", heat)]), int)
+    drawn = np.asarray(panel(photo, [("d-rise", heat)], detection=((100, 50, 200, 150), "dog 0.83")), int)
+    changed = np.abs(drawn - plain).sum(axis=2) > 0
+    left, right = np.split(changed[:, 8:], 2, axis=1)
+    for tile in (left, right):
+        rows, columns = np.nonzero(tile)
+        assert abs(columns.min() - 100) <= 12
+        assert abs(rows.max() - (26 + 8 + 150)) <= 6

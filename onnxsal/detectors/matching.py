@@ -229,7 +229,7 @@ def _readings(found: Mapping[str, Array], names: Candidates, size: tuple[int, in
             factor = np.ones(4) if scale is None else np.array([*scale, *scale])
             own = replace(said, scale=scale)
             yield own, rows * factor
-            inside = (width / factor[0], height / factor[1])
+            inside = (float(width / factor[0]), float(height / factor[1]))
             cut = np.clip(rows, 0, [*inside, *inside])
             if (cut != rows).any():
                 yield replace(own, clip=inside), cut * factor

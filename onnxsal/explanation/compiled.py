@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from onnxsal.methods.detector import Reading
 
 # Raised whenever what is built for the same method changes, so that old entries are not found.
-FORMAT = 17
+FORMAT = 18
 
 
 @dataclass(frozen=True, eq=False)

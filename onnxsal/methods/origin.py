@@ -68,13 +68,12 @@ def _shared_layers(op: Op, proposals: Proposals, grids: dict[str, tuple[int, int
         value = find_value(op.graph, name)
         if any(find_path(op, [end], [value], STANDARD).nodes for end in ends):
             own.setdefault(grid, []).append(value)
-    found = [layer for layers in own.values() if (layer := _passed_by_all(op, layers)) is not None]
-    values = [v for v in found if all(find_path(op, [end], [v], STANDARD).nodes for end in ends)]
+    values = [layer for layers in own.values() if (layer := _passed_by_all(op, layers, ends)) is not None]
     return [str(v.name) for v in values if _leads(op, v, proposals.probabilities, {o for o in values if o is not v})]
 
 
-def _passed_by_all(op: Op, layers: list[ir.Value]) -> ir.Value | None:
-    """Return the last of some layers that all before it lead to, and all behind it come from: no branch goes past it.
+def _passed_by_all(op: Op, layers: list[ir.Value], ends: tuple[ir.Value, ...]) -> ir.Value | None:
+    """Return the last layer to lead to both ends that all before it lead to, and all behind it come from.
 
     A decoder projects what it reads once for each of its own layers, side by side.
     """
@@ -83,6 +82,8 @@ def _passed_by_all(op: Op, layers: list[ir.Value]) -> ir.Value | None:
         return bool(find_path(op, [other], [one], STANDARD).nodes)
 
     for i in reversed(range(len(layers))):
+        if not all(leads(layers[i], end) for end in ends):
+            continue
         behind, before = layers[i + 1 :], reversed(layers[:i])
         if all(leads(layers[i], v) for v in behind) and all(leads(v, layers[i]) for v in before):
             return layers[i]

@@ -159,9 +159,9 @@ def test_a_fixed_batch_gives_each_image_what_it_gets_alone():
 
 @needs_zoo
 @pytest.mark.parametrize("stem", ["ultraface_rfb_320", "yolox_nano_416"])
-def test_a_detector_is_refused_politely_as_a_classifier(stem):
-    with pytest.raises(OnnxsalError, match="the model predicts no classes"):
-        load(stem).explain(photo_path("faces.jpg"), "rise")
+def test_a_detector_says_that_it_predicts_no_classes(stem):
+    with pytest.raises(OnnxsalError, match="the model predicts no classes.*use detect"):
+        load(stem).predict(photo_path("faces.jpg"))
 
 
 # Verified by eye, boxes in pixels of the photo.

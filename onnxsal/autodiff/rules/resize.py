@@ -99,7 +99,7 @@ def contract(op, g, axis, matrix):
     adjoint = op.Transpose(matrix, perm=[1, 0])
     if axis == n - 2:
         return op.MatMul(adjoint, g)
-    # The axes behind count as one: with g turned instead, CUDA fuses turning and product, and errs along the batch.
+    # The axes behind count as one: with g turned instead, the gradient along the batch was wrong on CUDA.
     sizes = [op.dim(g, a) for a in range(n)]
     flat = op.Reshape(g, concat(op, *sizes[: axis + 1], _product(op, g, axis + 1)), allowzero=1)
     shape = concat(op, *sizes[:axis], op.dim(matrix, 1), *sizes[axis + 1 :])

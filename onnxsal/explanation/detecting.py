@@ -96,7 +96,10 @@ def choose(targets: Sequence[Target], found: Sequence[Detection], threshold: flo
         TargetError: None is meant.
     """
     if not found:
-        raise TargetError(f"nothing is detected with a score of {threshold} or more: lower it (threshold=...)")
+        raise TargetError(
+            f"nothing is detected with a score of {threshold} or more: lower it (threshold=...), or check how the "
+            f"photo is prepared (the card; see onnxsal inspect)"
+        )
     chosen: list[int] = []
     for target in targets:
         chosen += _meant(target, found)

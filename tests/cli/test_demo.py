@@ -18,7 +18,8 @@ Run = Callable[..., Result]
 
 
 def test_every_method_explains_the_scene_or_the_crowd(run: Run, folder: Path) -> None:
-    result = run("demo")
+    written_before(folder / "onnxsal-demo")
+    result = run("demo", "--overwrite")
     assert result.exit_code == 0, result.exception
     lines = result.stdout.splitlines()
     scene, crowd = (
@@ -28,6 +29,12 @@ def test_every_method_explains_the_scene_or_the_crowd(run: Run, folder: Path) ->
     start = next(i for i, line in enumerate(lines) if line.startswith(crowd["file"]))
     _check_scene(lines[:start], scene, folder / "onnxsal-demo")
     _check_crowd(lines[start:], crowd, folder / "onnxsal-demo")
+
+
+def written_before(folder: Path) -> None:
+    scene = json.loads((demo_folder() / "scenes" / "scenes.json").read_text())[SCENE]
+    folder.mkdir()
+    (folder / f"{Path(scene['file']).stem}_panel.png").write_bytes(b"mine")
 
 
 def _check_scene(lines: list[str], scene: dict[str, Any], folder: Path) -> None:
@@ -53,13 +60,10 @@ def _check_crowd(lines: list[str], crowd: dict[str, Any], folder: Path) -> None:
 
 
 def test_nothing_is_overwritten_unasked(run: Run, folder: Path) -> None:
-    (folder / "d").mkdir()
-    scene = json.loads((demo_folder() / "scenes" / "scenes.json").read_text())[SCENE]
-    (folder / "d" / f"{Path(scene['file']).stem}_panel.png").write_bytes(b"mine")
+    written_before(folder / "d")
     result = run("demo", "-o", "d")
     assert result.exit_code == 2
-    assert len(list((folder / "d").iterdir())) == 1
-    assert run("demo", "-o", "d", "--overwrite").exit_code == 0
+    assert [p.read_bytes() for p in (folder / "d").iterdir()] == [b"mine"]
 
 
 def test_a_missing_model_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -93,7 +93,8 @@ def within(heat: np.ndarray, box: Box) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize(("stem", "photo"), VERIFIED)
 def test_drise_finds_the_verified_boxes_and_puts_its_energy_on_them(stem, photo):
-    for row in rows_of(stem, photo, 300):
+    # The largest of them takes a third of a second for each mask.
+    for row in rows_of(stem, photo, 100 if stem.startswith("yolov8n") else 300):
         assert row.overlap > 0.9, row
         assert row.whole > 0.99, row
         assert row.heat > 1 + 0.25 * (1 - row.area), row

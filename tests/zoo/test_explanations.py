@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from zoo.shared import card_of, model_path, needs_zoo, photo_path
+from zoo.shared import DETECTIONS, card_of, model_path, needs_zoo, photo_path
 
 import onnxsal
 from onnxsal.errors import MethodError, OnnxsalError
@@ -164,37 +164,13 @@ def test_a_detector_says_that_it_predicts_no_classes(stem):
         load(stem).predict(photo_path("faces.jpg"))
 
 
-# Verified by eye, boxes in pixels of the photo.
-FOUND = {
-    ("yolox_nano_416", "dog_bike_truck.jpg"): [
-        ("dog", (133, 207, 325, 542)),
-        ("car", (467, 78, 692, 172)),
-        ("bicycle", (46, 132, 572, 431)),
-    ],
-    ("yolox_nano_416", "bus.jpg"): [("bus", (49, 80, 603, 424))],
-    ("yolox_nano_416", "elephant.jpg"): [("elephant", (55, 60, 224, 231))],
-    ("ultraface_rfb_320", "faces.jpg"): [
-        ("face", (663, 307, 728, 396)),
-        ("face", (450, 305, 516, 395)),
-        ("face", (189, 331, 248, 405)),
-        ("face", (575, 74, 632, 140)),
-        ("face", (325, 123, 377, 196)),
-    ],
-    ("yolov8n_640_dynamic_int8", "dog_bike_truck.jpg"): [
-        ("dog", (132, 222, 308, 541)),
-        ("bicycle", (132, 141, 566, 417)),
-        ("truck", (471, 77, 692, 172)),
-    ],
-}
-
-
 @needs_zoo
-@pytest.mark.parametrize(("stem", "photo"), FOUND)
+@pytest.mark.parametrize(("stem", "photo"), DETECTIONS)
 def test_detectors_find_what_is_there_and_odam_is_on_it(stem, photo):
     model = load(stem)
     explained = model.explain(photo_path(photo), "odam", "all")
     explained = explained if isinstance(explained, list) else [explained]
-    for label, box in FOUND[stem, photo]:
+    for label, box in DETECTIONS[stem, photo]:
         found = next(e for e in explained if e.detection.label == label and closeness(e.detection.box, box) <= 2)
         within, area = energy(found, box)
         assert within > max(0.7, (1 + area) / 2)

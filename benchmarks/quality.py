@@ -27,6 +27,7 @@ from scoring import DESIGNS, PHOTOS, Scores, Subject
 
 from onnxsal.methods.masking import Estimator, make_design, maps_of
 from onnxsal.sampling.controls import Regression
+from onnxsal.sampling.designs import Balanced
 
 HERE = Path(__file__).parent
 ESTIMATORS: dict[Estimator, str] = {
@@ -181,7 +182,7 @@ def references(subject: Subject, run: Run, scores: Scores) -> Maps:
 
 def block_of(subject: Subject) -> int:
     """Return after how many masks balanced ones are balanced."""
-    return int(getattr(make_design(subject.space, "balanced", KEEP, 0), "block"))  # noqa: B009
+    return Balanced(subject.space, 0).block
 
 
 def parts(subject: Subject, run: Run) -> Iterator[tuple[int, int]]:

@@ -262,7 +262,10 @@ def noise_tunnel(tool: str, module: torch.nn.Module, x: torch.Tensor, setting: S
 
     def of_batch(batch: int) -> Contender:
         given = {"nt_samples": setting.samples, "nt_samples_batch_size": batch, "stdevs": deviation, "abs": False}
-        run = lambda: method.attribute(x.clone().requires_grad_(), target=TARGET, **given)  # noqa: E731
+
+        def run() -> object:
+            return method.attribute(x.clone().requires_grad_(), target=TARGET, **given)
+
         return Contender("", f"{tool}, batches of {batch}", run)
 
     candidates = [of_batch(batch) for batch in setting.batches]

@@ -3,7 +3,8 @@
 `python models/digits/pointing.py` explains every detection that is right, on 100 held-out pictures, by each method, and
 prints the table of pointing.md. Energy is the share of a heatmap within the true box (Wang et al. 2020,
 arXiv:1910.01279, call it the energy-based pointing game); a map that knows nothing has the box's share of the area
-there. A hit is a heatmap that is highest within the box (Zhang et al. 2016, arXiv:1608.00507).
+there. A hit is a heatmap that is highest within the box (Zhang et al. 2016, arXiv:1608.00507). Needs scikit-learn, of
+the extra `test`, for the handwriting.
 """
 
 import argparse

@@ -16,6 +16,7 @@ import torch
 
 import onnxsal
 from onnxsal.autodiff import vjp
+from onnxsal.graph.runtimes import RuntimeName
 from onnxsal.session import Session
 
 ROWS = ("forward", "gradient", "grad-cam")
@@ -41,11 +42,11 @@ class Contender:
 # ----- onnxsal, and ONNX Runtime alone -----
 
 
-def graphs(network: str, folder: Path) -> dict[str, Path]:
+def graphs(network: str, folder: Path, runtime: RuntimeName = "native") -> dict[str, Path]:
     """Write what is run for each row: the exported model, and the explainers that onnxsal compiles of it."""
     model = onnxsal.load(networks.make_onnx(network, folder))
     for row in ROWS[1:]:
-        ir.save(model.compile(row, target=str(TARGET)), graph_path(network, folder, row))
+        ir.save(model.compile(row, target=str(TARGET), runtime=runtime), graph_path(network, folder, row))
     return {row: graph_path(network, folder, row) for row in ROWS}
 
 

@@ -1,6 +1,6 @@
 """Time input gradients and Grad-CAM on CUDA against the forward pass and PyTorch's eager autograd.
 
-    python benchmarks/gradient_cuda.py [--models ResNet-50 ...] [--batch 1 8] [--write]
+    python benchmarks/gradient_cuda.py [--models ResNet-50 ...] [--batch 1 8] [--runtime gpu] [--write]
 
 Needs a GPU, torch built for it, torchvision, onnxscript, and onnxruntime-gpu. Images lie on the GPU before the clock
 starts, for all alike; all take turns, one run each, and the tables have medians. TF32 is off everywhere.
@@ -44,6 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=networks.NETWORKS, default=list(networks.NETWORKS))
     parser.add_argument("--batch", nargs="+", type=int, default=[1, 8])
+    parser.add_argument("--runtime", choices=["gpu", "native"], default="gpu", help="What explainers are written for.")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "onnxsal-benchmarks")
     parser.add_argument("--write", action="store_true", help="Write the table to gradient_cuda.md.")
     options = parser.parse_args()
@@ -70,7 +71,7 @@ def main() -> None:
 
 def rows(network: str, options: argparse.Namespace) -> list[str]:
     """Return the table's rows of one network."""
-    graphs = contenders.graphs(network, options.cache)
+    graphs = contenders.graphs(network, options.cache, options.runtime)
     sessions = {row: ort.InferenceSession(str(path), quiet(), providers=[CUDA]) for row, path in graphs.items()}
     left = left_to_cpu(graphs["gradient"])
     module = networks.make_torch(network).requires_grad_(False).cuda()

@@ -47,7 +47,7 @@ def differentiate(
     Raises:
         MissingRule: Nodes on the way have no rule; the message lists them all.
     """
-    if op.spellings:
+    if op.runtime.spellings:
         rules = rules.onto(SCATTER_FREE, STANDARD)
     path = find_path(op, list(seeds), wrt, rules)
     if path.missing:

@@ -1,7 +1,7 @@
 """`vjp`: from a model to the model that also computes its vector-Jacobian products."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal, overload
+from typing import overload
 
 import onnx
 import onnx_ir as ir
@@ -14,7 +14,7 @@ from onnxsal.graph.builder import Op
 from onnxsal.graph.canonical import MAX_IR_VERSION, canonicalise, opset_of
 from onnxsal.graph.find import find_value
 from onnxsal.graph.prune import prune
-from onnxsal.graph.web import RUNTIMES
+from onnxsal.graph.runtimes import RUNTIMES, RuntimeName
 
 
 @overload
@@ -25,7 +25,7 @@ def vjp(
     wrt: str | Sequence[str],
     rules: RuleBook = STANDARD,
     keep_half: bool = False,
-    target: Literal["native", "web"] = "native",
+    target: RuntimeName = "native",
 ) -> ir.Model: ...
 
 
@@ -40,7 +40,7 @@ def vjp(
     wrt: str | Sequence[str],
     rules: RuleBook = STANDARD,
     keep_half: bool = False,
-    target: Literal["native", "web"] = "native",
+    target: RuntimeName = "native",
     domain: str = "",
 ) -> ir.Model | Callable[[Rule], Rule]:
     """Return a model that computes, beside its outputs, the cotangents of `wrt` given those of `of`.
@@ -61,9 +61,11 @@ def vjp(
         rules: The rule book; `STANDARD` is the true derivative.
         keep_half: Compute the gradients of float16 and bfloat16 values in their own type. They are
             computed, and handed in and out, in float32 otherwise, since small ones vanish in float16.
-        target: The runtime to write for. `web` keeps to what WebGPU in a browser has kernels for: nothing is
-            scattered, no MaxPool gives Indices, no Slice runs backwards, convolutions say all their geometry.
-            The model's own nodes stay as they are.
+        target: The runtime to write for. `native` is ONNX Runtime on a CPU; `gpu` its other execution providers
+            (CUDA, TensorRT, ...), where the lowerings that a CPU is fast with are slower, and inexact at kinks.
+            `web` keeps to what WebGPU in a browser has kernels for: nothing is scattered, no MaxPool gives
+            Indices, no Slice runs backwards, convolutions say all their geometry. The model's own nodes stay as
+            they are.
         domain: Of the operator, where one is named.
 
     Raises:
@@ -90,13 +92,13 @@ def _differentiated(
     targets: Sequence[str],
     rules: RuleBook,
     keep_half: bool,
-    target: str,
+    target: RuntimeName,
 ) -> ir.Model:
     if isinstance(model, onnx.ModelProto):
         model = ir.from_proto(model)
     result = canonicalise(model)
     graph = result.graph
-    op = Op(graph, opset_of(result), result.ir_version, spellings=RUNTIMES[target])
+    op = Op(graph, opset_of(result), result.ir_version, runtime=RUNTIMES[target])
     values = {name: _value(op, name) for name in [*sources, *targets]}
     seeds: dict[ir.Value, ir.Value] = {}
     for name in sources:

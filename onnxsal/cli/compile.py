@@ -1,7 +1,7 @@
 """`onnxsal compile`: an explanation as one ONNX file."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,6 +9,8 @@ from onnxsal.cli import options
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+
+    from onnxsal.graph.runtimes import RuntimeName
 
 
 @click.command("compile")
@@ -24,10 +26,10 @@ if TYPE_CHECKING:
 @options.layer_option()
 @click.option(
     "--runtime",
-    type=click.Choice(["native", "web"]),
+    type=click.Choice(["native", "gpu", "web"]),
     default="native",
     show_default=True,
-    help="What will run it: web writes it in operators that onnxruntime-web has in WebGPU.",
+    help="What will run it: ONNX Runtime on a CPU, on anything else (CUDA, TensorRT, ...), or in a browser on WebGPU.",
 )
 @options.settings_option()
 @options.like_option()
@@ -39,7 +41,7 @@ def command(
     output: Path,
     target: str | None,
     layer: str | None,
-    runtime: Literal["native", "web"],
+    runtime: "RuntimeName",
     settings: dict[str, str],
     like: str | None,
     card: Path | None,

@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
     from onnxsal.detectors.detections import Kind
     from onnxsal.detectors.matching import Candidates
+    from onnxsal.graph.runtimes import RuntimeName
     from onnxsal.methods.detector import Reading
 
 # Raised whenever what is built for the same method changes, so that old entries are not found.
-FORMAT = 18
+FORMAT = 19
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +71,11 @@ class Compiler:
         self._footprints: dict[str, dict[str, int]] = {}
         self._scratch: Path | None = None
 
+    @property
+    def runtime(self) -> "RuntimeName":
+        """What explainers are written for that run here."""
+        return "native" if self._providers[0] == "CPUExecutionProvider" else "gpu"
+
     def explainer(
         self,
         method: Method,
@@ -88,7 +94,7 @@ class Compiler:
             batched: Build it for any number of samples, for a model whose own batch is fixed.
             loop: What its session is opened for, if it has other runs beside.
         """
-        key = [repr(method), repr(form), repr(reading), batched]
+        key = [repr(method), repr(form), repr(reading), batched, self.runtime]
         return self._kept(key, lambda: self.build(method, form, reading, batched=batched), loop)
 
     def masked(
@@ -178,9 +184,12 @@ class Compiler:
         reading: "Reading | None" = None,
         *,
         batched: bool = False,
-        runtime: str = "native",
+        runtime: "RuntimeName | None" = None,
     ) -> "ir.Model":
-        """Return the explainer graph itself, its facts in its metadata."""
+        """Return the explainer graph itself, its facts in its metadata.
+
+        The runtime it is written for is what runs it here, if none is named.
+        """
         from onnxsal.methods.explainer import build_explainer, describe
 
         graph = self._network.graph(batched=batched)
@@ -190,7 +199,7 @@ class Compiler:
             from onnxsal.methods.detector import Reading, read_head
 
             decode = read_head(self._network, reading or Reading(), batched=batched).decode
-        explainer = build_explainer(graph, findings, method, form, runtime, decode)
+        explainer = build_explainer(graph, findings, method, form, runtime or self.runtime, decode)
         explainer.model.metadata_props.update(describe(explainer, method, form, findings))
         return explainer.model
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from onnxsal.explanation.inspection import Inspection
+    from onnxsal.graph.runtimes import RuntimeName
 
 Array = npt.NDArray[Any]
 
@@ -168,7 +169,7 @@ class Model:
         *,
         target: str | None = None,
         layer: str | None = None,
-        runtime: Literal["native", "web"] = "native",
+        runtime: "RuntimeName | None" = None,
         like: str | None = None,
         **settings: Any,
     ) -> "ir.Model":
@@ -182,8 +183,10 @@ class Model:
             method: Name of a method.
             target: Form of the target; a class named in it is an input of the graph all the same.
             layer: The layer, for methods that take one.
-            runtime: What will run it. `web` keeps what is added to operators that onnxruntime-web has in WebGPU:
-                nothing is scattered, no MaxPool gives Indices. It runs anywhere else too, some of it slower.
+            runtime: What will run it; None for what runs this model here. `native` is ONNX Runtime on a CPU, `gpu`
+                its other execution providers: CUDA, TensorRT, CoreML and the like. `web` keeps what is added to
+                operators that onnxruntime-web has in WebGPU: nothing is scattered, no MaxPool gives Indices. Each
+                runs anywhere, but slower; `native` on a GPU takes some masks wrongly where a value is zero.
             like: The library whose conventions are taken, as for `explain`.
             **settings: The method's own settings; they win over `like`.
 
@@ -191,9 +194,9 @@ class Model:
             OnnxsalError: The method, layer or runtime does not fit the model.
         """
         from onnxsal.explanation.portable import make_portable
-        from onnxsal.graph.web import RUNTIMES
+        from onnxsal.graph.runtimes import RUNTIMES
 
-        if runtime not in RUNTIMES:
+        if runtime is not None and runtime not in RUNTIMES:
             raise MethodError(f"no runtime {runtime!r}; there are {', '.join(RUNTIMES)}")
         targets = self.read_target(target)
         made, finding = self._read_settings(method, layer, settings, like, targets)

@@ -7,6 +7,7 @@ it belongs to, so that the graph can be read in a viewer.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, TypeVar
 
@@ -32,6 +33,20 @@ Spelling = Callable[["Op", list[ir.Value | None], dict[str, Any], int], Any]
 where the operator itself will do."""
 
 
+@dataclass(frozen=True)
+class Runtime:
+    """What a graph is written for.
+
+    Attributes:
+        spellings: What is written in place of operators that it lacks, by their names.
+        blocks: Whether it computes convolutions on blocks of channels, as ONNX Runtime does on a CPU. There what is
+            next to a convolution had better be one, too, and one that picks entries gives these to the last bit.
+    """
+
+    spellings: Mapping[str, Spelling] = field(default_factory=dict)
+    blocks: bool = False
+
+
 class Op:
     """Emits nodes at the end of a graph.
 
@@ -43,7 +58,7 @@ class Op:
         graph: The graph written to.
         opset: Version of `ai.onnx` to write.
         ir_version: The model's.
-        spellings: What is written in place of operators, by their names; those of `outer` within a subgraph.
+        runtime: What is written for; that of `outer` within a subgraph.
         refused: What could not be written that way so far, and why.
     """
 
@@ -54,7 +69,7 @@ class Op:
         ir_version: int = 10,
         *,
         outer: "Op | None" = None,
-        spellings: Mapping[str, Spelling] | None = None,
+        runtime: Runtime | None = None,
     ) -> None:
         """Start to write at the end of `graph`, which may be a subgraph of what `outer` writes."""
         self.graph = graph
@@ -65,10 +80,10 @@ class Op:
         self._names = set(_all_names(graph))
         self._counts: dict[str, int] = {}
         self._outer = outer
-        self.spellings = spellings or {}
+        self.runtime = runtime or Runtime()
         self.refused: list[str] = []
         if outer is not None:
-            self.spellings, self.refused = outer.spellings, outer.refused
+            self.runtime, self.refused = outer.runtime, outer.refused
             self._scope, self._names, self._counts = outer._scope, outer._names, outer._counts
 
     def __getattr__(self, op_type: str) -> Callable[..., ir.Value]:
@@ -98,7 +113,7 @@ class Op:
         schema = _schema(op_type, self.opset)
         inputs, attributes = self._bind(schema, args, named)
         inputs = pad_all_axes(self, inputs) if op_type == "Pad" else inputs
-        spell = self.spellings.get(op_type)
+        spell = self.runtime.spellings.get(op_type)
         made = spell(self, inputs, attributes, outputs) if spell is not None else None
         return self.emit_as_is(op_type, inputs, attributes, outputs) if made is None else made
 

@@ -272,6 +272,3 @@ WEB: Mapping[str, Spelling] = {
     "Col2Im": _never("Col2Im"),
 }
 """What is written in place of operators that browsers lack."""
-
-RUNTIMES: Mapping[str, Mapping[str, Spelling]] = {"native": {}, "web": WEB}
-"""Spellings by what they are for: ONNX Runtime on a computer, or onnxruntime-web in a browser."""

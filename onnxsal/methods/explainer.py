@@ -15,8 +15,8 @@ from onnxsal.graph.canonical import MAX_IR_VERSION, opset_of
 from onnxsal.graph.find import find_value
 from onnxsal.graph.one_hot import hot_index, one_hot
 from onnxsal.graph.prune import prune
+from onnxsal.graph.runtimes import RUNTIMES, RuntimeName
 from onnxsal.graph.types import HALVES, Dim, dims
-from onnxsal.graph.web import RUNTIMES
 from onnxsal.methods.pixels import MASK, counted
 from onnxsal.methods.registry import Method, method_name
 from onnxsal.methods.view import Scalar, View, enlarge
@@ -60,7 +60,7 @@ def build_explainer(
     findings: Findings,
     method: Method,
     form: Form,
-    runtime: str = "native",
+    runtime: RuntimeName = "native",
     decode: Decode | None = None,
 ) -> Explainer:
     """Write the explanation `method` of a target of that form into a copy of a canonical model.
@@ -70,7 +70,7 @@ def build_explainer(
         findings: What was found in it.
         method: The method.
         form: The form of the target.
-        runtime: With `web`, what is added keeps to operators that WebGPU in a browser has.
+        runtime: What will run it (`graph.runtimes`).
         decode: Emits a detector's proposals, for a target that is one of them.
 
     Raises:
@@ -78,7 +78,7 @@ def build_explainer(
     """
     result = model.clone()
     graph = result.graph
-    op = Op(graph, opset_of(result), result.ir_version or MAX_IR_VERSION, spellings=RUNTIMES[runtime])
+    op = Op(graph, opset_of(result), result.ir_version or MAX_IR_VERSION, runtime=RUNTIMES[runtime])
     _close_weights(graph)
     _check_room(graph)
     inner = [*graph.initializers.values(), *(v for n in graph for v in n.outputs)]

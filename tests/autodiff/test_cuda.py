@@ -89,7 +89,7 @@ def test_a_gradient_on_cuda_is_that_on_the_cpu(case, rng, tmp_path):
     feeds = random_feeds(case, rng)
     wrt = case.wrt or tuple(n for n, a in feeds.items() if a.dtype.kind == "f")
     output = case.model().graph.output[0].name
-    model = onnx_ir.to_proto(vjp(case.model(double=False), of=output, wrt=wrt))
+    model = onnx_ir.to_proto(vjp(case.model(double=False), of=output, wrt=wrt, target="gpu"))
     typed = {k: np.asarray(a, np.float32) if a.dtype.kind == "f" else a for k, a in feeds.items()}
     y = forward(case.model(double=False).SerializeToString(), typed)
     typed[f"cotangent_{output}"] = rng.standard_normal(y.shape).astype(np.float32)
@@ -107,7 +107,7 @@ def test_the_gradient_of_a_network_on_cuda_is_that_of_torch(name, tmp_path):
     reference = frozen.Reference.load(name.split(".")[0])
     model = onnx_ir.from_proto(frozen.load_graph(name, reference.gain))
     image, scores = model.graph.inputs[0].name, model.graph.outputs[0].name
-    backward = onnx_ir.to_proto(vjp(model, of=[scores], wrt=[image])).SerializeToString()
+    backward = onnx_ir.to_proto(vjp(model, of=[scores], wrt=[image], target="gpu")).SerializeToString()
     feeds = {image: reference.x, f"cotangent_{scores}": reference.cotangent}
     outputs, left = run(backward, feeds, CUDA, tmp_path / "profile")
     ON_CPU.update(left)

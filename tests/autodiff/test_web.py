@@ -160,5 +160,5 @@ def test_a_comparison_that_would_fill_the_memory_is_refused():
 
 
 def test_an_unknown_target_is_an_error():
-    with pytest.raises(ValueError, match="no target 'wasm'; there are 'native', 'web'"):
+    with pytest.raises(ValueError, match="no target 'wasm'; there are 'native', 'gpu', 'web'"):
         emitted(case("Relu", "(double[2] x) => (double[2] y) { y = Relu(x) }"), "wasm")

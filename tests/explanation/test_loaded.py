@@ -13,6 +13,8 @@ from support.small import classifier
 
 import onnxsal
 from onnxsal.errors import ImageError, LayerError, MethodError, ModelError, OutputError, TargetError, UnsupportedModel
+from onnxsal.explanation.compiled import Compiler
+from onnxsal.session import Cache
 
 LABELS = ("cat", "dog", "fish", "bird")
 
@@ -294,3 +296,8 @@ def test_another_card_is_another_explanation(photo):
     one = onnxsal.load(classifier(LABELS)).explain(photo, "gradient")
     two = onnxsal.load(classifier(LABELS), card={"mean": [0.1]}).explain(photo, "gradient")
     assert not np.array_equal(one.attribution, two.attribution)
+
+
+def test_explainers_are_written_for_what_runs_them(model):
+    for providers, runtime in ((["CPUExecutionProvider"], "native"), (["CUDAExecutionProvider"], "gpu")):
+        assert Compiler(model.network, providers, Cache(None)).runtime == runtime

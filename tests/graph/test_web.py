@@ -5,7 +5,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
-from onnxsal.graph.builder import Op
+from onnxsal.graph.builder import Op, Runtime
 from onnxsal.graph.web import WEB
 
 LOWEST, LARGEST = -(2**63), 2**63 - 1
@@ -14,9 +14,9 @@ LOWEST, LARGEST = -(2**63), 2**63 - 1
 def both_ways(write, shapes, feeds, known):
     """Return what `write` computes natively and spelled for browsers, and the operators of the latter."""
     found, operators = [], []
-    for spellings in ({}, WEB):
+    for runtime in (Runtime(), Runtime(WEB)):
         graph = ir.Graph([], [], nodes=[], opset_imports={"": 21}, name="g")
-        op = Op(graph, 21, spellings=spellings)
+        op = Op(graph, 21, runtime=runtime)
         for name, array in feeds.items():
             dtype = ir.DataType.from_numpy(array.dtype)
             shape = shapes[name] if known else [f"{name}_{i}" for i in range(array.ndim)]
@@ -99,7 +99,7 @@ def test_slices_backwards_between_bounds_that_only_the_run_knows(rng):
 
 def test_convolutions_say_their_geometry():
     graph = ir.Graph([], [], nodes=[], opset_imports={"": 21}, name="g")
-    op = Op(graph, 21, spellings=WEB)
+    op = Op(graph, 21, runtime=Runtime(WEB))
     x = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(["n", 3, "h", "w"]))
     graph.inputs.append(x)
     op.Conv(x, np.ones((4, 3, 5, 1)), strides=[2, 2])

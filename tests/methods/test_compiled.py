@@ -127,6 +127,15 @@ def test_convolutions_say_all_their_attributes(method, net):
 
 
 @pytest.mark.parametrize(("method", "net"), [p for p in PAIRS if p[1] in ("any size", "channels last", "vit")])
+def test_what_is_written_for_a_gpu_explains_alike(method, net):
+    written = onnx_ir.to_proto(loaded(net).compile(method, runtime="gpu"))
+    x = random_input(net, 1)
+    native, gpu = (run(opened, x, [-1]) for opened in (session(method, net), open_session(written)))
+    for name in ("attribution", "saliency_map"):
+        assert_allclose(gpu[name], native[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("method", "net"), [p for p in PAIRS if p[1] in ("any size", "channels last", "vit")])
 def test_what_is_written_for_browsers_explains_alike_in_operators_they_have(method, net):
     written = onnx_ir.to_proto(loaded(net).compile(method, runtime="web"))
     for node in nodes(written.graph):
@@ -139,7 +148,7 @@ def test_what_is_written_for_browsers_explains_alike_in_operators_they_have(meth
 
 
 def test_an_unknown_runtime_is_an_error():
-    with pytest.raises(MethodError, match="no runtime 'wasm'; there are native, web"):
+    with pytest.raises(MethodError, match="no runtime 'wasm'; there are native, gpu, web"):
         loaded("small").compile("gradient", runtime="wasm")
 
 

@@ -52,7 +52,7 @@ def conv_data(op, node, g):
     made = to_few_channels(op, node, g) or pointwise_with_stride(op, node, g)
     if made is not None:
         return made
-    phases = phase_windows(node)
+    phases = phase_windows(op, node)
     if phases is not None:
         return in_phases(op, node, g, phases)
     pads = _pads_around_zeros(node)

@@ -51,7 +51,7 @@ class Stem:
 
 def to_few_channels(op, node, g):
     """Return the cotangent of X, or None where it is not to be computed so."""
-    if not _is_apt(node):
+    if not _is_apt(op, node):
         return None
     stem = Stem(node.W, g, node.attrs["strides"][0], node.attrs["kernel_shape"])
     for spelling in (stem.by_phases(op), stem):
@@ -61,13 +61,13 @@ def to_few_channels(op, node, g):
     return None
 
 
-def _is_apt(node):
+def _is_apt(op, node):
     attrs, W = node.attrs, dims(node.W)
     if spatial(node.X) is None or attrs["strides"] != [2, 2] or attrs["group"] > 1 or dilations(node) != [1, 1]:
         return False
-    if not {"kernel_shape", "pads"} <= attrs.keys() or max(attrs["kernel_shape"]) <= 2 or not blocked_channels(node.Y):
+    if not {"kernel_shape", "pads"} <= attrs.keys() or max(attrs["kernel_shape"]) <= 2:
         return False
-    return 4 * W[1] <= BLOCK
+    return bool(blocked_channels(op, node.Y)) and 4 * W[1] <= BLOCK
 
 
 def _axes(stem, node):

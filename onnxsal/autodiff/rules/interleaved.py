@@ -64,7 +64,7 @@ def by_phases(op, g, make, *primals, picked=False):
     """
     apart = op.once(Apart)
     phases = apart.phases.get(g)
-    if phases is None or not all(blocked_channels(p) for p in primals):
+    if phases is None or not all(blocked_channels(op, p) for p in primals):
         return None
     if picked and not all(p in apart.picked for p in primals):
         return None

@@ -45,7 +45,7 @@ def below(op: Op, y: ir.Value, bound: float) -> ir.Value:
 
 def between(op: Op, y: ir.Value, low: float, high: float) -> ir.Value:
     """Return 1 where low < y < high, else 0, in the type of y, which has been clipped to [low, high]."""
-    if low == 0 and high > 0 and _fits_a_slope(y, high) and blocked_channels(y):
+    if low == 0 and high > 0 and _fits_a_slope(y, high) and blocked_channels(op, y):
         return _between_in_blocks(op, y, high)
     if low == 0:
         # One buffer less than the product of two masks.
@@ -67,7 +67,7 @@ def _between_in_blocks(op: Op, y: ir.Value, high: float) -> ir.Value:
 
 def _less_tiny(op: Op, y: ir.Value) -> ir.Value:
     """Return y - TINY in what ONNX Runtime makes a convolution with LeakyRelu in its wake, or folds into one before."""
-    zeros = np.zeros(blocked_channels(y), np.float32)
+    zeros = np.zeros(blocked_channels(op, y), np.float32)
     producer = y.producer()
     if producer is None or producer.op_type != "Conv":
         less: ir.Value = convolve(op, y, zeros[:, None, None, None] + 1, zeros - TINY, group=len(zeros))

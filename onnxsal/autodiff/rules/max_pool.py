@@ -22,7 +22,7 @@ from onnxsal.graph.builder import rank
 def max_pool(op, node, g):
     if "pads" not in node.attrs or spatial(node.X) is None or spatial(node.Y) is None:
         return _scatter(op, node, g)
-    axes = axes_in_blocks(node)
+    axes = axes_in_blocks(op, node)
     if axes is not None:
         return hand_out_in_blocks(op, node, g, axes)
     n = len(node.attrs["strides"])

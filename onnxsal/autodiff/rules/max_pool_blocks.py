@@ -35,10 +35,10 @@ class Tap:
     beyond: int
 
 
-def axes_in_blocks(node):
+def axes_in_blocks(op, node):
     """Return the taps along each axis, or None where the cotangent is not to be handed out so."""
     X, Y, attrs = spatial(node.X), spatial(node.Y), node.attrs
-    if not blocked_channels(node.X) or attrs["strides"] != [STRIDE, STRIDE] or max(attrs["kernel_shape"]) > 3:
+    if not blocked_channels(op, node.X) or attrs["strides"] != [STRIDE, STRIDE] or max(attrs["kernel_shape"]) > 3:
         return None
     if any(d != 1 for d in dilations(node)) or any(size % STRIDE for size in X):
         return None

@@ -64,7 +64,7 @@ def weigh(op, entries, taps):
 
 def spread(op, array, taps, g):
     """Return the cotangent of `array`, given that of the values at the places, (N, P, C)."""
-    if op.spellings:  # a scatter would compare every tap with every entry
+    if op.runtime.spellings:  # a scatter would compare every tap with every entry
         return _spread_by_product(op, array, taps, g)
     weight = _outer(op, "Mul", [t.weight for t in taps])
     updates = op.Mul(op.Unsqueeze(weight, [-1]), op.Unsqueeze(g, [2]))

@@ -272,10 +272,9 @@ class ModelSubject:
     ) -> Iterator[Status]:
         """Run a loop, as the user asked for it to be run."""
         assert self._size is not None, "what is run was opened before"
-        options, workers = self._options, self._size.workers
-        asked = batch_size or self._model.batch_size
-        size = 1 if self._single else asked or min(self._size.batch_size, -(-samples // workers))
-        schedule = Schedule(samples, size, workers, options.tolerance, options.looks)
+        options, asked = self._options, batch_size or self._model.batch_size
+        size = 1 if self._single else asked or self._size.for_samples(samples)
+        schedule = Schedule(samples, size, self._size.workers, options.tolerance, options.looks)
         return sweep(answer, tally, schedule, options.progress)
 
     @property

@@ -18,8 +18,20 @@ def test_a_processor_runs_one_thread_per_core_and_reads_large_weights_for_severa
 
 
 def test_a_gpu_takes_one_run_of_many_samples():
-    assert choose_size(LIGHT, Room(4, PLENTY, gpu=True)) == Size(MOST_ON_GPU, 1, None)
-    assert choose_size(LIGHT, Room(4, 400 * MB, gpu=True)) == Size(12, 1, None)
+    assert choose_size(LIGHT, Room(4, PLENTY, gpu=True)) == Size(MOST_ON_GPU, 1, None, alike=True)
+    assert choose_size(LIGHT, Room(4, 400 * MB, gpu=True)) == Size(12, 1, None, alike=True)
+
+
+@pytest.mark.parametrize(
+    ("samples", "size"), [(4000, 50), (1000, 50), (64, 64), (50, 50), (625, 25), (997, 64), (3, 3)]
+)
+def test_a_gpu_takes_runs_of_one_size_where_they_come_out_even(samples, size):
+    assert choose_size(LIGHT, Room(4, PLENTY, gpu=True)).for_samples(samples) == size
+
+
+def test_a_processor_leaves_no_worker_idle():
+    assert choose_size(HEAVY, Room(4, PLENTY)).for_samples(1000) == MOST
+    assert choose_size(HEAVY, Room(4, PLENTY)).for_samples(10) == 3
 
 
 @pytest.mark.parametrize("workers", [None, 1, 3])

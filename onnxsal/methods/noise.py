@@ -93,7 +93,9 @@ class SmoothGrad:
         yield found
 
     def _copy(self, x: Array, deviation: np.float32, index: int) -> Array:
-        noisy = x.astype(np.float32) + deviation * normals(self.seed, Purpose.NOISE, index, x.shape)
+        noisy = normals(self.seed, Purpose.NOISE, index, x.shape)
+        noisy *= deviation
+        noisy += x.astype(np.float32, copy=False)
         return as_input(noisy, x.dtype)
 
     def _result(self, moments: Moments) -> Sampled:
@@ -119,6 +121,6 @@ def read_base(text: str) -> tuple[str, dict[str, str]]:
 def as_input(values: Array, dtype: "np.dtype[Any]") -> Array:
     """Return values in the type of the model's input; whole numbers are rounded, and cut at what the type holds."""
     if dtype.kind == "f":
-        return values.astype(dtype)
+        return values.astype(dtype, copy=False)
     limits = np.iinfo(dtype)
     return np.clip(np.rint(values), limits.min, limits.max).astype(dtype)

@@ -1,0 +1,119 @@
+"""Show where the time of a gradient goes: ONNX Runtime's profile of its kernels, by what they are there for.
+
+    python benchmarks/kernels.py [--models ResNet-50 ...] [--batch 1 8] [--write]
+
+Needs torch, torchvision and onnxscript. Medians of each kernel over all runs, without what passes between kernels.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import contenders
+import networks
+import numpy as np
+import onnx
+import onnxruntime as ort
+from gradient import processor, row_of
+
+HERE = Path(__file__).parent
+PURPOSES = {
+    "products": {"Conv", "ConvTranspose", "Gemm", "MatMul"},
+    "activations": {"Relu", "Clip", "Gelu", "Softmax", "LayerNormalization"},
+    "poolings": {"MaxPool", "AveragePool", "GlobalAveragePool", "ReduceMean"},
+}
+"""The adjoints of these operators."""
+MOVES = {"ReorderInput", "ReorderOutput", "Transpose", "Reshape", "Concat", "Pad", "DepthToSpace", "Slice", "Split"}
+PARTS = ("forward", "products", "activations", "poolings", "moves", "other")
+SCOPE = "grad_"
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=networks.NETWORKS, default=list(networks.NETWORKS))
+    parser.add_argument("--batch", nargs="+", type=int, default=[1, 8])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=10, help="Time for each model and batch.")
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "onnxsal-benchmarks")
+    parser.add_argument("--write", action="store_true", help="Write the table to kernels.md.")
+    options = parser.parse_args()
+    lines = []
+    for line in report(options):
+        print(line, flush=True)
+        lines.append(line)
+    if options.write:
+        (HERE / "kernels.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def report(options: argparse.Namespace) -> Iterator[str]:
+    """Yield the report, line by line."""
+    yield "# Where the time of a gradient goes"
+    yield ""
+    yield (
+        f"`python benchmarks/kernels.py`, {time.strftime('%Y-%m-%d')}; {processor()}, {options.threads} threads, "
+        f"onnxruntime {ort.__version__}. Milliseconds; the floor is two forward passes, the same multiplications once "
+        "more. Beside the forward pass in the gradient's own graph: the adjoints of convolutions and matrix products, "
+        "those of activations (masks) and normalisations, those of poolings, what only moves entries (reorders, "
+        "transposes, phases put together), and the rest."
+    )
+    yield ""
+    yield row_of("network", "batch", "forward alone", *(f"gradient: {part}" for part in PARTS), "sum", "/ forward")
+    yield "|" + "---|" * (len(PARTS) + 5)
+    for network in options.models:
+        graphs = contenders.graphs(network, options.cache)
+        for batch in options.batch:
+            alone = sum(spent(graphs["forward"], batch, options).values())
+            parts = spent(graphs["gradient"], batch, options)
+            total = sum(parts.values())
+            cells = [alone, *(parts[part] for part in PARTS), total]
+            yield row_of(network, str(batch), *(f"{ms:.3g}" for ms in cells), f"{total / alone:.2f}")
+
+
+def spent(path: Path, batch: int, options: argparse.Namespace) -> Counter[str]:
+    """Return the milliseconds that a run of a graph spends, by what for."""
+    operators = {node.name: node.op_type for node in onnx.load(path, load_external_data=False).graph.node}
+    taken: Counter[str] = Counter()
+    for (name, op_type), ms in kernels(path, batch, options).items():
+        taken[purpose(name, op_type, operators)] += ms
+    return taken
+
+
+def purpose(name: str, op_type: str, operators: dict[str, str]) -> str:
+    """Return what a kernel is there for, by its name: adjoints are named after the node they belong to."""
+    scope, inner, _ = name.partition("/")
+    if op_type in MOVES:
+        return "moves"
+    if not scope.startswith(SCOPE):
+        return "other" if inner else "forward"
+    of = operators.get(scope.removeprefix(SCOPE), "")
+    return next((what for what, types in PURPOSES.items() if of in types), "other")
+
+
+def kernels(path: Path, batch: int, options: argparse.Namespace) -> dict[tuple[str, str], float]:
+    """Return the median milliseconds of each kernel, by its node's name and its operator."""
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads, settings.enable_mem_pattern = options.threads, False
+    settings.enable_profiling, settings.profile_file_prefix = True, str(Path(tempfile.mkdtemp()) / "profile")
+    session = ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+    feeds: dict[str, Any] = {"image": networks.images(batch).numpy(), "target": np.full(batch, contenders.TARGET)}
+    feeds = {i.name: feeds[i.name] for i in session.get_inputs()}
+    end = time.perf_counter() + options.seconds / 2
+    while time.perf_counter() < end:
+        session.run(None, feeds)
+    taken: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for event in json.loads(Path(session.end_profiling()).read_text()):
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            key = event["name"].removesuffix("_kernel_time"), event["args"]["op_name"]
+            taken[key].append(event["dur"] / 1e3)
+    return {key: statistics.median(times) for key, times in taken.items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -41,14 +41,17 @@ def _counts_alike(node):
     no_pads = "pads" in attrs and not any(attrs["pads"])
     if not attrs["count_include_pad"] and not no_pads:
         return False
-    return not attrs["ceil_mode"] or _within(node)
+    return _within(node)
 
 
 def _within(node):
-    """Tell whether surely no window reaches beyond the padding, as `ceil_mode` lets it."""
+    """Tell whether no window reaches beyond the padding, as `ceil_mode` lets it.
+
+    ONNX Runtime lets a single window do so anyway.
+    """
     X, Y = spatial(node.X), spatial(node.Y)
     if X is None or Y is None or "pads" not in node.attrs:
-        return all(s == 1 for s in node.attrs["strides"])
+        return not node.attrs["ceil_mode"] or all(s == 1 for s in node.attrs["strides"])
     return min(unread(X, Y, reach(node), node.attrs["strides"], node.attrs["pads"])) >= 0
 
 

@@ -165,6 +165,13 @@ AVERAGE = [
         note="ceil_mode without pads",
         **ORT_ONLY,
     ),
+    case(
+        "AveragePool",
+        "(double[2,2,2,4] x) => (double[2,2,1,4] y)"
+        " { y = AveragePool<kernel_shape=[3,2],strides=[2,1],pads=[0,0,0,1],count_include_pad=1>(x) }",
+        note="a single window, longer than what there is",
+        **ORT_ONLY,
+    ),
     *(
         case(
             "AveragePool",

@@ -20,7 +20,7 @@ import networks
 import numpy as np
 import onnx
 import onnxruntime as ort
-from gradient import processor, row_of
+from gradient import REST, processor, row_of
 
 HERE = Path(__file__).parent
 PURPOSES = {
@@ -32,6 +32,8 @@ PURPOSES = {
 MOVES = {"ReorderInput", "ReorderOutput", "Transpose", "Reshape", "Concat", "Pad", "DepthToSpace", "Slice", "Split"}
 PARTS = ("forward", "products", "activations", "poolings", "moves", "other")
 SCOPE = "grad_"
+RUNS = 4
+"""In a turn: the first finds the caches full of other things."""
 
 
 def main() -> None:
@@ -69,18 +71,30 @@ def report(options: argparse.Namespace) -> Iterator[str]:
     for network in options.models:
         graphs = contenders.graphs(network, options.cache)
         for batch in options.batch:
-            alone = sum(spent(graphs["forward"], batch, options).values())
-            parts = spent(graphs["gradient"], batch, options)
-            total = sum(parts.values())
+            forward, parts = spent([graphs["forward"], graphs["gradient"]], batch, options)
+            alone, total = sum(forward.values()), sum(parts.values())
             cells = [alone, *(parts[part] for part in PARTS), total]
             yield row_of(network, str(batch), *(f"{ms:.3g}" for ms in cells), f"{total / alone:.2f}")
 
 
-def spent(path: Path, batch: int, options: argparse.Namespace) -> Counter[str]:
-    """Return the milliseconds that a run of a graph spends, by what for."""
+def spent(paths: list[Path], batch: int, options: argparse.Namespace) -> list[Counter[str]]:
+    """Return the milliseconds that a run of each graph spends, by what for; they take turns."""
+    sessions = [profiled(path, options) for path in paths]
+    feeds: dict[str, Any] = {"image": networks.images(batch).numpy(), "target": np.full(batch, contenders.TARGET)}
+    end = time.perf_counter() + options.seconds
+    while time.perf_counter() < end:
+        for session in sessions:
+            time.sleep(REST)  # until the other session's threads no longer wait for work
+            for _ in range(RUNS):
+                session.run(None, {i.name: feeds[i.name] for i in session.get_inputs()})
+    return [by_purpose(path, kernels(session)) for path, session in zip(paths, sessions, strict=True)]
+
+
+def by_purpose(path: Path, kernels: dict[tuple[str, str], float]) -> Counter[str]:
+    """Return the milliseconds of a graph's kernels, by what they are there for."""
     operators = {node.name: node.op_type for node in onnx.load(path, load_external_data=False).graph.node}
     taken: Counter[str] = Counter()
-    for (name, op_type), ms in kernels(path, batch, options).items():
+    for (name, op_type), ms in kernels.items():
         taken[purpose(name, op_type, operators)] += ms
     return taken
 
@@ -96,17 +110,16 @@ def purpose(name: str, op_type: str, operators: dict[str, str]) -> str:
     return next((what for what, types in PURPOSES.items() if of in types), "other")
 
 
-def kernels(path: Path, batch: int, options: argparse.Namespace) -> dict[tuple[str, str], float]:
-    """Return the median milliseconds of each kernel, by its node's name and its operator."""
+def profiled(path: Path, options: argparse.Namespace) -> ort.InferenceSession:
+    """Open a session that writes its profile."""
     settings = ort.SessionOptions()
     settings.intra_op_num_threads, settings.enable_mem_pattern = options.threads, False
     settings.enable_profiling, settings.profile_file_prefix = True, str(Path(tempfile.mkdtemp()) / "profile")
-    session = ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
-    feeds: dict[str, Any] = {"image": networks.images(batch).numpy(), "target": np.full(batch, contenders.TARGET)}
-    feeds = {i.name: feeds[i.name] for i in session.get_inputs()}
-    end = time.perf_counter() + options.seconds / 2
-    while time.perf_counter() < end:
-        session.run(None, feeds)
+    return ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+
+
+def kernels(session: ort.InferenceSession) -> dict[tuple[str, str], float]:
+    """End a session's profile; return the median milliseconds of each kernel, by its node's name and its operator."""
     taken: dict[tuple[str, str], list[float]] = defaultdict(list)
     for event in json.loads(Path(session.end_profiling()).read_text()):
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -45,12 +45,17 @@ def main() -> None:
     warnings.simplefilter("ignore")
     os.environ["ONNXSAL_CACHE"] = ""
     torch.set_num_threads(options.threads)
+    show(report(options), HERE / "gradient.md" if options.write else None)
+
+
+def show(report: Iterable[str], file: Path | None) -> None:
+    """Print a report as it comes to be, and keep it in a file if one is named."""
     lines = []
-    for line in report(options):
+    for line in report:
         print(line, flush=True)
         lines.append(line)
-    if options.write:
-        (HERE / "gradient.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if file is not None:
+        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def read_options() -> argparse.Namespace:

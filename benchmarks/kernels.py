@@ -20,7 +20,7 @@ import networks
 import numpy as np
 import onnx
 import onnxruntime as ort
-from gradient import REST, processor, row_of
+from gradient import REST, processor, row_of, show
 
 HERE = Path(__file__).parent
 PURPOSES = {
@@ -46,12 +46,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "onnxsal-benchmarks")
     parser.add_argument("--write", action="store_true", help="Write the table to kernels.md.")
     options = parser.parse_args()
-    lines = []
-    for line in report(options):
-        print(line, flush=True)
-        lines.append(line)
-    if options.write:
-        (HERE / "kernels.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    show(report(options), HERE / "kernels.md" if options.write else None)
 
 
 def report(options: argparse.Namespace) -> Iterator[str]:

@@ -1,8 +1,9 @@
 """Time input gradients and Grad-CAM against the forward pass and against PyTorch's tools.
 
-    python benchmarks/gradient.py                             # all four networks, batches of 1 and 8: ten minutes
+    python benchmarks/gradient.py                             # all four networks, batches of 1 and 8: a quarter hour
     python benchmarks/gradient.py --quick --models ResNet-50  # a first impression
     python benchmarks/gradient.py --write                     # and keep the tables beside this file
+    python benchmarks/gradient.py --small-pages               # without large pages of memory, for any tool
 
 Needs torch, torchvision and onnxscript; captum, grad-cam and onnx2torch where they are to be compared with.
 Networks have random weights and are exported once, into the folder that --cache names. All tools take turns, one
@@ -10,6 +11,7 @@ run each, with the same number of threads; the tables have medians, and medians 
 """
 
 import argparse
+import ctypes
 import math
 import os
 import platform
@@ -34,6 +36,7 @@ SHORT = 0.2
 """Seconds. Shorter runs are repeated, and the last repetition timed: the runs before were another tool's."""
 REST = 0.1
 """Seconds before a tool's turn: the threads of the one before wait for more work first, and take a core each."""
+SET_THP_DISABLE = 41  # prctl(2)
 VERSIONS = ("onnxsal", "onnxruntime", "torch", "torchvision", "captum", "grad-cam", "onnx2torch", "numpy")
 
 Times = dict[tuple[str, str], list[float]]
@@ -45,7 +48,15 @@ def main() -> None:
     warnings.simplefilter("ignore")
     os.environ["ONNXSAL_CACHE"] = ""
     torch.set_num_threads(options.threads)
+    if options.small_pages:
+        forbid_large_pages()
     show(report(options), HERE / "gradient.md" if options.write else None)
+
+
+def forbid_large_pages() -> None:
+    """Have Linux give this process no pages of 2 MB, whoever asks: not onnxsal for its sessions, nor numpy."""
+    if ctypes.CDLL(None).prctl(SET_THP_DISABLE, 1, 0, 0, 0):
+        raise SystemExit("--small-pages is for Linux")
 
 
 def show(report: Iterable[str], file: Path | None) -> None:
@@ -66,6 +77,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=40, help="Time for each model and batch.")
     parser.add_argument("--quick", action="store_true", help="Ten seconds each; memory is not measured.")
+    parser.add_argument("--small-pages", action="store_true", help="Forbid large pages of memory.")
     parser.add_argument("--write", action="store_true", help="Write the tables to gradient.md.")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "onnxsal-benchmarks")
     options = parser.parse_args()
@@ -84,9 +96,8 @@ def report(options: argparse.Namespace) -> Iterator[str]:
     notes: list[str] = []
     against_torch: dict[int, list[float]] = {}
     for network in options.models:
-        sessions = open_sessions(network, options)
         for batch in options.batch:
-            times, absent = time_all(network, sessions, batch, options)
+            times, absent = time_all(network, open_sessions(network, options), batch, options)
             notes += [line for line in absent if line not in notes]
             yield from table_rows(network, batch, times)
             if ("gradient", "PyTorch") in times:
@@ -142,6 +153,8 @@ def time_all(
     network: str, sessions: dict[str, contenders.Session], batch: int, options: argparse.Namespace
 ) -> tuple[Times, list[str]]:
     """Return the seconds of every run, by row and tool, and what could not be run."""
+    for session in sessions.values():
+        contenders.settle(session, batch)
     found, absent = contenders.peers(network, options.cache, batch)
     field = [contenders.ours(row, session, batch) for row, session in sessions.items()] + found
     times: Times = {(c.row, c.tool): [] for c in field}

@@ -1,5 +1,6 @@
 """Run one ONNX graph, in batches."""
 
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,10 +12,12 @@ import numpy.typing as npt
 
 from onnxsal.errors import ModelError, OnnxsalError, OutOfMemory, RuntimeMissing
 from onnxsal.session.lending import Weights, open_lending
+from onnxsal.session.pages import LargePages
 from onnxsal.session.runtime import load_runtime
 
 Array = npt.NDArray[Any]
 
+CPU = "CPUExecutionProvider"
 QUIET = 3  # errors only; files of IR 3 warn once per weight
 NO_MEMORY = ("failed to allocate memory", "bad_alloc", "bad allocation", "out of memory", "alloc_failed")
 """What ONNX Runtime, the C++ library, CUDA and its libraries say when there is none left."""
@@ -54,6 +57,7 @@ class Session:
         """
         runtime = load_runtime()
         graph = str(source) if isinstance(source, Path) else source
+        self._pages = LargePages() if providers[0] == CPU else None
         make = partial(_options, runtime, threads, packed=packed and not weights)
         try:
             if weights:
@@ -68,6 +72,11 @@ class Session:
         self.types: dict[str, str] = {i.name: i.type for i in self._session.get_inputs()}
         self.outputs: list[str] = [o.name for o in self._session.get_outputs()]
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+
+    @property
+    def settled(self) -> bool:
+        """Whether runs take as long as they will from now on: large pages have been asked for, or need not be."""
+        return self._pages is None or self._pages.settled
 
     def run(
         self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None, *, batch_size: int | None = None
@@ -120,12 +129,15 @@ class Session:
         shared = {
             k: np.repeat(a, count, axis=0) if a.ndim and a.shape[0] == 1 and count > 1 else a for k, a in feeds.items()
         }
+        begin = time.perf_counter()
         try:
             results = self._session.run(names, shared)
         except Exception as error:  # as above
             if isinstance(error, MemoryError) or any(words in str(error).lower() for words in NO_MEMORY):
                 raise OutOfMemory(f"too little memory to run the model: {first_line(error)}") from error
             raise OnnxsalError(f"ONNX Runtime failed to run the model: {first_line(error)}") from error
+        if self._pages is not None:
+            self._pages.after_run(time.perf_counter() - begin)
         return dict(zip(names, results, strict=True))
 
 

@@ -15,11 +15,12 @@ import mmap
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-MAPS = Path("/proc/self/maps")
+MAPS, SMAPS = Path("/proc/self/maps"), Path("/proc/self/smaps")
 POLICY = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 LARGE = 2 << 20  # bytes
 SMALL = mmap.PAGESIZE
@@ -36,20 +37,38 @@ Span = tuple[int, int]
 
 _PRIVATE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) rw-p \S+ \S+ 0 *(\[heap\]|\[anon:.*\])?$", re.MULTILINE)
 """Memory of the process alone, behind which there is no file, and which is no stack."""
+_AMOUNTS = re.compile(r"^(Rss|AnonHugePages): +(\d+) kB$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """A piece of the process's own memory.
+
+    Attributes:
+        start: Address.
+        end: Address behind it.
+        heap: Whether it is the C library's, which goes back to it and is used again.
+        small: Bytes that are there in small pages; what was never written is not there.
+    """
+
+    start: int
+    end: int
+    heap: bool
+    small: int
 
 
 class LargePages:
-    """Large pages for what the process maps from now on, for the sake of one session.
+    """Large pages for what the process maps from now on, and for its heap, for the sake of one session.
 
     Attributes:
         settled: Whether they have been asked for, or there is no one to ask.
     """
 
     def __init__(self) -> None:
-        self._before = private_memory() if are_given() else None
+        self._before = _spans(_PRIVATE.finditer(MAPS.read_text(encoding="utf-8"))) if are_given() else None
         self._lock = threading.Lock()
-        self._asked: set[int] = set()
         self._ran = self._spent = 0.0
+        self._moved = 0
         self._due = FIRST_LOOK
         self.settled = self._before is None
 
@@ -70,11 +89,12 @@ class LargePages:
         if probed is None:
             self.settled = True
             return math.inf
-        blocks = [block for block in large_blocks(private_memory(), before) if block not in self._asked]
-        price = len(blocks) * (self._spent / len(self._asked) if self._asked else probed)
+        found = [(list(large_blocks(m, before)), m.small // LARGE) for m in own_memory() if m.small >= LARGE]
+        count = sum(min(len(blocks), small) for blocks, small in found)
+        price = count * (self._spent / self._moved if self._moved else probed)
         if GAIN * self._ran < self._spent + price:
             return (self._spent + price) / GAIN
-        self._ask(blocks, TOO_DEAR * price)
+        self._ask([block for blocks, _ in found for block in blocks], TOO_DEAR * price)
         self.settled = True
         return 2 * self._ran
 
@@ -83,8 +103,8 @@ class LargePages:
         begin = time.perf_counter()
         for block in blocks:
             _advise(block, HUGEPAGE)
-            _advise(block, COLLAPSE)  # in vain where nothing was ever written, or the system has no large page left
-            self._asked.add(block)
+            # In vain where nothing was ever written, or the system has no large page left.
+            self._moved += _advise(block, COLLAPSE)
             if time.perf_counter() - begin > allowance:
                 break
         self._spent += time.perf_counter() - begin
@@ -98,16 +118,24 @@ def are_given() -> bool:
         return False
 
 
-def private_memory() -> list[Span]:
-    """Return where the process has memory of its own, start and end in bytes."""
-    return [(int(m[1], 16), int(m[2], 16)) for m in _PRIVATE.finditer(MAPS.read_text(encoding="utf-8"))]
+def own_memory() -> Iterator[Mapping]:
+    """Yield the memory that is the process's alone, as the system describes it."""
+    text = SMAPS.read_text(encoding="utf-8")
+    for found in _PRIVATE.finditer(text):
+        ((start, end),) = _spans([found])
+        amounts = _AMOUNTS.finditer(text, found.end())
+        present, large = (int(next(amounts)[2]) << 10 for _ in range(2))
+        yield Mapping(start, end, found[3] == "[heap]", present - large)
 
 
-def large_blocks(memory: Sequence[Span], before: Sequence[Span]) -> Iterator[int]:
-    """Yield the start of each 2 MB that fit between a large page's bounds in `memory`, outside what was `before`."""
-    for start, end in memory:
-        for low, high in _outside(start, end, before):
-            yield from range(-(-low // LARGE) * LARGE, high - LARGE + 1, LARGE)
+def large_blocks(memory: Mapping, before: Sequence[Span]) -> Iterator[int]:
+    """Yield the start of each 2 MB between a large page's bounds; but in a heap outside what was there `before`."""
+    for low, high in [(memory.start, memory.end)] if memory.heap else _outside(memory.start, memory.end, before):
+        yield from range(-(-low // LARGE) * LARGE, high - LARGE + 1, LARGE)
+
+
+def _spans(found: Iterable[re.Match[str]]) -> list[Span]:
+    return [(int(match[1], 16), int(match[2], 16)) for match in found]
 
 
 def _outside(start: int, end: int, holes: Sequence[Span]) -> Iterator[Span]:

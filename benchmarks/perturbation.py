@@ -1,14 +1,15 @@
 """Time RISE, D-RISE and SmoothGrad against other tools, plain loops, and forward passes alone.
 
-    python benchmarks/perturbation.py                           # all cases: ten minutes
+    python benchmarks/perturbation.py                           # all cases: a quarter hour
     python benchmarks/perturbation.py --case "rise MobileNetV2" # one of them
     python benchmarks/perturbation.py --case memory             # the peak, by number of samples
     python benchmarks/perturbation.py --write                   # and keep the tables beside this file
 
 Needs torch, torchvision and onnxscript; dianna, vision-explanation-methods, captum and onnx2torch where they are to be
 compared with; and the folder of shared models that ONNXSAL_ZOO names for all but torchvision's networks, which have
-random weights. All tools of a case take turns, one map each, on as many cores; tables have medians, and medians of
-ratios within a turn. What was measured is kept in the folder that --cache names: cases may be run one by one.
+random weights. Each tool makes maps for some seconds first; then all tools of a case take turns, one map each, on as
+many cores; tables have medians, and medians of ratios within a turn. What was measured is kept in the folder that
+--cache names: cases may be run one by one.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from typing import Any
 
 import loop_memory
 import torch
+from contenders import Contender
 from gradient import Times, installed, processor, ratio, row_of, seconds
 from samplers import CASES, FORWARD, Setting
 
@@ -66,6 +68,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--case", nargs="+", choices=[*CASES, MEMORY], default=[*CASES, MEMORY])
     parser.add_argument("--samples", type=int, help="In place of each case's own number.")
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--warm-up", type=float, default=10, help="Seconds that each tool runs before.")
     parser.add_argument("--append", action="store_true", help="Add to the turns that were taken before.")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 5, 10, 25], help="That captum may take.")
     parser.add_argument("--without", nargs="+", default=[], help="Tools to leave out, by the beginning of their name.")
@@ -83,11 +86,20 @@ def timed(case: str, options: argparse.Namespace) -> dict[str, Any]:
     make, samples = CASES[case]
     setting = Setting(options.cache, options.zoo or Path(), options.samples or samples, tuple(options.batches))
     field = [c for c in make(setting) if not c.tool.startswith(tuple(options.without) or ("\0",))]
+    for contender in field:
+        warm_up(contender, options.warm_up)
     times: Times = {("", contender.tool): [] for contender in field}
     for _ in range(options.turns):
         for contender in field:
             times["", contender.tool].append(seconds(contender))
     return {"samples": setting.samples, "times": {tool: found for (_, tool), found in times.items()}}
+
+
+def warm_up(contender: Contender, seconds: float) -> None:
+    """Have a tool make maps: PyTorch then has its memory, and onnxsal large pages, which it asks for once that pays."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        contender.run()
 
 
 def joined(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
@@ -129,9 +141,9 @@ def report(found: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         f"{processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, "
-        f"{', '.join(f'{name} {number}' for name in VERSIONS if (number := installed(name)))}. One map each in turn; "
-        f"medians, and medians of the ratios within a turn. Forward passes are the same model's on ONNX Runtime, in "
-        f"batches of eight on all cores, of images that are ready; captum's batches are those of 1, 5, 10, 25 that are "
+        f"{', '.join(f'{name} {number}' for name in VERSIONS if (number := installed(name)))}. Each tool runs "
+        f"for ten seconds first, then one map each in turn; medians, and medians of the ratios within a turn. Forward "
+        f"passes are the same model's on ONNX Runtime, in batches of eight on all cores, of images that are ready; captum's batches are those of 1, 5, 10, 25 that are "
         f"fastest here."
     )
     yield ""

@@ -261,6 +261,7 @@ class Compiler:
         return CompiledExplainer(session, facts)
 
 
+@cache
 def _versions() -> list[str]:
     try:
         return [__version__, version("onnx-ir")]

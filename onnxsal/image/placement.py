@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxsal.image.resampling import interpolation_matrix
+from onnxsal.image.resampling import interpolation_matrix, resample
 
 Box = tuple[float, float, float, float]
 
@@ -57,8 +57,7 @@ class Placement:
         """
         rows = self._matrix(0, heatmap.shape[-2])
         columns = self._matrix(1, heatmap.shape[-1])
-        mapped: npt.NDArray[np.float32] = rows @ (heatmap.astype(np.float32) @ columns.T)
-        return mapped
+        return resample(heatmap, rows, columns)
 
     def box_to_photo(self, box: Box) -> Box:
         """Return a box of the model's input in pixels of the photo, cut at the photo's border."""
@@ -82,8 +81,7 @@ class Placement:
         Interpolates linearly between pixel centres, averaging where the model's input is the smaller of the two.
         """
         rows, columns = (self._inverse(axis, heatmap.shape[axis - 2]) for axis in (0, 1))
-        mapped: npt.NDArray[np.float32] = rows @ (heatmap.astype(np.float32) @ columns.T)
-        return mapped
+        return resample(heatmap, rows, columns)
 
     def _inverse(self, axis: int, length: int) -> npt.NDArray[np.float32]:
         """Return (input pixels, map pixels) weights along one axis."""

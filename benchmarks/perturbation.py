@@ -143,8 +143,8 @@ def report(found: dict[str, Any]) -> Iterator[str]:
         f"{processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, "
         f"{', '.join(f'{name} {number}' for name in VERSIONS if (number := installed(name)))}. Each tool runs "
         f"for ten seconds first, then one map each in turn; medians, and medians of the ratios within a turn. Forward "
-        f"passes are the same model's on ONNX Runtime, in batches of eight on all cores, of images that are ready; captum's batches are those of 1, 5, 10, 25 that are "
-        f"fastest here."
+        f"passes are the same model's on ONNX Runtime, in batches of eight on all cores, of images that are ready; "
+        f"captum's batches are those of 1, 5, 10, 25 that are fastest here."
     )
     yield ""
     yield row_of("case", "samples", "tool", "s", "ms a sample", "/ forward", "/ onnxsal")

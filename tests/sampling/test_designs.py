@@ -1,5 +1,7 @@
 """Masks are the same whoever draws them; balanced ones balance."""
 
+import math
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -66,6 +68,29 @@ def test_streams_of_other_purposes_and_seeds_have_nothing_in_common():
     streams = [uniforms(s, p, i, 50) for s in (0, 1) for p in (Purpose.CELLS, Purpose.SHIFTS) for i in (0, 1)]
     assert len({stream.tobytes() for stream in streams}) == len(streams)
     assert not np.array_equal(normals(0, Purpose.NOISE, 0, (3, 4)), normals(0, Purpose.NOISE, 1, (3, 4)))
+
+
+def test_normal_numbers_are_normal_and_independent_of_each_other():
+    drawn = np.stack([normals(0, Purpose.NOISE, i, (3, 67, 67)) for i in range(40)]).astype(np.float64)
+    flat = np.sort(drawn.ravel())
+    # Kolmogorov and Smirnov's distance to the normal distribution, which 1 of 1000 samples of it exceed.
+    expected = np.array([0.5 * (1 + math.erf(value / math.sqrt(2))) for value in flat[::50]])
+    assert np.abs(expected - (np.arange(len(flat))[::50] + 0.5) / len(flat)).max() < 1.95 / math.sqrt(len(flat))
+    assert abs(np.mean(flat**4) - 3) < 0.1
+    half = (drawn[0].size + 1) // 2
+    for gap in (1, 67, 67 * 67, half):  # neighbours; and the two that are made of one radius
+        pairs = drawn.reshape(40, -1)
+        for power in (1, 2):
+            a, b = pairs[:, :-gap].ravel() ** power, pairs[:, gap:].ravel() ** power
+            assert abs(np.corrcoef(a, b)[0, 1]) < 5 / math.sqrt(a.size)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (0, 3), (3, 5), (2, 2)])
+def test_there_are_as_many_normal_numbers_as_asked_for(shape):
+    drawn = normals(1, Purpose.NOISE, 2, shape)
+    assert drawn.shape == shape
+    assert drawn.dtype == np.float32
+    assert np.isfinite(drawn).all()
 
 
 def test_whole_numbers_below_a_bound_are_equally_likely():

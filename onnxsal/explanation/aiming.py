@@ -29,6 +29,7 @@ def one_box(
     *,
     batched: bool = False,
     loop: Loop | None = None,
+    bare: bool = False,
 ) -> tuple[Method, CompiledExplainer, dict[str, Array]]:
     """Return the method at the detection's layer, its explainer, and what this is fed beside the image: (1,) each.
 
@@ -42,6 +43,7 @@ def one_box(
         feeds: The photo and the model's other inputs.
         batched: As for `Compiler.explainer`.
         loop: Likewise.
+        bare: Likewise.
     """
     place = np.array([found.places[number]], np.int64)
     aim = {"target": place, "target_class": np.array([found.classes[number] - found.first_class], np.int64)}
@@ -50,7 +52,7 @@ def one_box(
         layer = layer_of(compiler, reading, int(place[0]), batched=batched)
         layer = layer or _by_gradient(compiler, reading, aim | dict(feeds), batched=batched)
         own = replace(method, layer=layer)  # type: ignore[type-var]  # methods are dataclasses
-    explainer = compiler.explainer(own, Form("box", part=part), reading, batched=batched, loop=loop)
+    explainer = compiler.explainer(own, Form("box", part=part), reading, batched=batched, loop=loop, bare=bare)
     return own, explainer, aim if part == "score" else {"target": place}
 
 

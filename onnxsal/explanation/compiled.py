@@ -84,6 +84,7 @@ class Compiler:
         *,
         batched: bool = False,
         loop: Loop | None = None,
+        bare: bool = False,
     ) -> CompiledExplainer:
         """Return the explainer of a method and a form of target, built if there is none yet.
 
@@ -93,9 +94,10 @@ class Compiler:
             reading: How a detector's head is read, for a target that is a detection.
             batched: Build it for any number of samples, for a model whose own batch is fixed.
             loop: What its session is opened for, if it has other runs beside.
+            bare: As for `build_explainer`.
         """
-        key = [repr(method), repr(form), repr(reading), batched, self.runtime]
-        return self._kept(key, lambda: self.build(method, form, reading, batched=batched), loop)
+        key = [repr(method), repr(form), repr(reading), batched, self.runtime, *(["bare"] if bare else [])]
+        return self._kept(key, lambda: self.build(method, form, reading, batched=batched, bare=bare), loop)
 
     def masked(
         self, outputs: Sequence[str], *, filled: bool, batched: bool = False, loop: Loop | None = None
@@ -185,6 +187,7 @@ class Compiler:
         *,
         batched: bool = False,
         runtime: "RuntimeName | None" = None,
+        bare: bool = False,
     ) -> "ir.Model":
         """Return the explainer graph itself, its facts in its metadata.
 
@@ -199,7 +202,7 @@ class Compiler:
             from onnxsal.methods.detector import Reading, read_head
 
             decode = read_head(self._network, reading or Reading(), batched=batched).decode
-        explainer = build_explainer(graph, findings, method, form, runtime or self.runtime, decode)
+        explainer = build_explainer(graph, findings, method, form, runtime or self.runtime, decode, bare=bare)
         explainer.model.metadata_props.update(describe(explainer, method, form, findings))
         return explainer.model
 

@@ -26,7 +26,7 @@ from onnxsal.sampling.scheduler import Schedule, Status, sweep
 from onnxsal.sampling.sizing import Size, choose_size
 from onnxsal.sampling.tallies import Checkpoint, Floats
 from onnxsal.session import Session, find_room
-from onnxsal.targets import Target
+from onnxsal.targets import TOP, Target
 
 if TYPE_CHECKING:
     from onnxsal.detectors.detections import Kind
@@ -148,16 +148,16 @@ class ModelSubject:
 
     def attributions(self, base: Method, target: int) -> Callable[[Array], Array]:
         """Return what maps model inputs (n, ...) to their attributions under a white-box method."""
-        run = self._explainer(base, target)
+        run = self._explainer(base, target, bare=True)
         return lambda x: run(x, "attribution")
 
     def target_score(self, base: Method, target: int) -> float:
         """Return a target's score on the image as it is, for targets that no table of classes has."""
-        return float(self._explainer(base, target)(self.x, "target_score")[0])
+        return float(self._explainer(base, target, bare=False)(self.x, "target_score")[0])
 
-    def _explainer(self, base: Method, target: int) -> Callable[[Array, str], Array]:
+    def _explainer(self, base: Method, target: int, *, bare: bool) -> Callable[[Array, str], Array]:
         """Return what maps model inputs (n, ...) to an output of a target's explainer."""
-        session, aim = self._box(self._found, base, target) if self._found is not None else self._class(base, target)
+        session, aim = (self._class if self._found is None else self._box)(base, target, bare=bare)
         mask = self._masks[target]
 
         def run(x: Array, output: str) -> Array:
@@ -167,20 +167,22 @@ class ModelSubject:
 
         return run
 
-    def _class(self, base: Method, target: int) -> tuple[Session, dict[str, int]]:
+    def _class(self, base: Method, target: int, *, bare: bool) -> tuple[Session, dict[str, int]]:
         """Return the explainer of a class or a neuron, and what this is fed to mean that one."""
         aim, batched = self._targets[target], self._model.batched
-        explainer = self._model.compiler.explainer(base, aim.form, batched=batched, loop=self._loop)
+        bare = bare and TOP not in (aim.index, aim.minus)
+        explainer = self._model.compiler.explainer(base, aim.form, batched=batched, loop=self._loop, bare=bare)
         minus = {} if aim.minus is None else {"target_minus": aim.minus}
         return explainer.session, {"target": aim.index} | minus
 
-    def _box(self, found: Found, base: Method, target: int) -> tuple[Session, dict[str, int]]:
+    def _box(self, base: Method, target: int, *, bare: bool) -> tuple[Session, dict[str, int]]:
         """Return the explainer of a detection, and what this is fed to mean that one."""
-        part, batched = self._targets[target].form.part, self._model.batched
+        assert self._found is not None
+        found, part, batched = self._found, self._targets[target].form.part, self._model.batched
         whole = {self._model.image: self.x} | dict(self._model.others)
         compiler, detections = self._model.compiler, found.detections
         _, explainer, aim = one_box(
-            compiler, detections, found.reading, target, base, part, whole, batched=batched, loop=self._loop
+            compiler, detections, found.reading, target, base, part, whole, batched=batched, loop=self._loop, bare=bare
         )
         self._single = self._single or compiler.detector(found.reading, batched=batched).facts["single"]
         return explainer.session, {name: int(index[0]) for name, index in aim.items()}

@@ -62,6 +62,8 @@ def build_explainer(
     form: Form,
     runtime: RuntimeName = "native",
     decode: Decode | None = None,
+    *,
+    bare: bool = False,
 ) -> Explainer:
     """Write the explanation `method` of a target of that form into a copy of a canonical model.
 
@@ -72,6 +74,8 @@ def build_explainer(
         form: The form of the target.
         runtime: What will run it (`graph.runtimes`).
         decode: Emits a detector's proposals, for a target that is one of them.
+        bare: Give the attribution alone, and take a class as told, never for the top one: what a loop needs. Nothing is
+            computed then that comes after the layer explained, or for the picture (MobileNetV2: a tenth of a gradient).
 
     Raises:
         OnnxsalError: The method or the target does not fit the model.
@@ -82,20 +86,21 @@ def build_explainer(
     _close_weights(graph)
     _check_room(graph)
     inner = [*graph.initializers.values(), *(v for n in graph for v in n.outputs)]
-    scalar = _scalar(op, findings, form, decode)
+    scalar = _scalar(op, findings, form, decode, told=bare)
     view = View(op, findings, scalar)
     with op.scope(method_name(method)):
         attribution = method.build(op, view)
-        heat = attribution if rank(attribution) == 3 else _reduce(op, method, attribution, findings.image_channel_axis)
-        heat = op.Relu(enlarge(op, heat, view.image, findings.spatial_axes))
-        saliency = _scale_to_unit(op, heat)
-        score = _score(op, scalar)
+        pictured = None if bare else _pictured(op, view, method, attribution, findings)
+        score = None if bare else _score(op, scalar)
     op.check_spellings()
     image = dims(view.image) or (None,) * 4
     _make_room(inner)
+    if bare:
+        graph.outputs.clear()
     _output(op, attribution, ATTRIBUTION, (image[0], *(dims(attribution) or ())[1:]))
-    _output(op, saliency, SALIENCY_MAP, (image[0], *(image[axis] for axis in findings.spatial_axes)))
-    _output(op, score, SCORE, (image[0],))
+    if pictured is not None and score is not None:
+        _output(op, pictured, SALIENCY_MAP, (image[0], *(image[axis] for axis in findings.spatial_axes)))
+        _output(op, score, SCORE, (image[0],))
     result.ir_version = min(max(result.ir_version or MAX_IR_VERSION, 8), MAX_IR_VERSION)
     result.producer_name = "onnxsal"
     touched = tuple(view.rectifiers()) if _is_modified(method) else ()
@@ -153,14 +158,14 @@ def _make_room(values: Iterable[ir.Value]) -> None:
 # ----- The target -----
 
 
-def _scalar(op: Op, findings: Findings, form: Form, decode: Decode | None) -> Scalar:
+def _scalar(op: Op, findings: Findings, form: Form, decode: Decode | None, *, told: bool) -> Scalar:
     with op.scope(TARGET):
         if form.kind == "box":
             assert decode is not None
             return detection_scalar(op, decode(op), form.part)
         if form.kind == "neuron":
             return _neuron(op, findings, form)
-        return _class_target(op, findings, form)
+        return _class_target(op, findings, form, told=told)
 
 
 def _index_input(op: Op, name: str, batch: Any) -> ir.Value:
@@ -169,7 +174,7 @@ def _index_input(op: Op, name: str, batch: Any) -> ir.Value:
     return value
 
 
-def _class_target(op: Op, findings: Findings, form: Form) -> Scalar:
+def _class_target(op: Op, findings: Findings, form: Form, *, told: bool) -> Scalar:
     head = findings.head
     if head.logits is None:
         raise TargetError(f"the model has no class to explain: {head.reason}; explain a neuron: layer:NAME,channel=17")
@@ -179,12 +184,13 @@ def _class_target(op: Op, findings: Findings, form: Form) -> Scalar:
     scores = _as_rows(op, _float32(op, of), head.class_axis)
     index = _index_input(op, TARGET, _batch(logits))
     count = op.dim(scores, 1)
-    ranking = _ranking(op, findings, scores)
-    chosen = resolve_top(op, index, ranking)
+    ranking = None if told else _ranking(op, findings, scores)
+    chosen = index if ranking is None else resolve_top(op, index, ranking)
     seed = one_hot(op, chosen, count, scores)
     if form.kind == "contrast":
         minus = _index_input(op, MINUS, _batch(logits))
-        seed = op.Sub(seed, one_hot(op, resolve_top(op, minus, ranking), count, scores))
+        other = minus if ranking is None else resolve_top(op, minus, ranking)
+        seed = op.Sub(seed, one_hot(op, other, count, scores))
     seed, where = _from_rows(op, seed, of, head.class_axis), counted(op, findings, form, logits, chosen)
     return Scalar(of, seed if where is None else op.Mul(seed, op.cast(where, seed.dtype)))
 
@@ -298,6 +304,12 @@ def detection_scalar(op: Op, proposals: Proposals, part: str = "score") -> Scala
 
 
 # ----- Outputs -----
+
+
+def _pictured(op: Op, view: View, method: Method, attribution: ir.Value, findings: Findings) -> ir.Value:
+    """Return an attribution as a map of the image's size, from 0 to 1."""
+    heat = attribution if rank(attribution) == 3 else _reduce(op, method, attribution, findings.image_channel_axis)
+    return _scale_to_unit(op, op.Relu(enlarge(op, heat, view.image, findings.spatial_axes)))
 
 
 def _reduce(op: Op, method: Method, attribution: ir.Value, channel_axis: int) -> ir.Value:

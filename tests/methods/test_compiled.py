@@ -25,6 +25,7 @@ from support.explainable import (
 import onnxsal
 from onnxsal.errors import MethodError, MissingRule
 from onnxsal.methods import methods
+from onnxsal.methods.registry import make_method
 from onnxsal.model.card import card_from_metadata
 
 everywhere = pytest.mark.parametrize(("method", "net"), PAIRS)
@@ -280,3 +281,22 @@ def test_a_settings_value_is_part_of_the_file():
     x = random_input("residual", 1)
     assert run(signed, x, [0])["attribution"].min() < 0
     assert run(early, x, [0])["attribution"].shape == (1, 24, 32)
+
+
+# ----- What loops run -----
+
+
+@pytest.mark.parametrize("target", ["1", "0-1", "prob:1", "layer:a2,channel=2"])
+@pytest.mark.parametrize("method", ["gradient", "grad-cam", "guided-backprop"])
+def test_what_a_loop_runs_gives_the_attribution_alone_and_the_same(method, target):
+    compiler, made = loaded("small")._opened.compiler, make_method(method, {})
+    (aim,) = loaded("small").read_target(target)
+    bare = compiler.build(made, aim.form, bare=True)
+    assert [output.name for output in bare.graph.outputs] == ["attribution"]
+    if aim.form.kind != "neuron":
+        assert "ArgMax" not in {node.op_type for node in bare.graph}
+    opened = open_session(onnx_ir.to_proto(bare))
+    x = random_input("small", 1)
+    minus = {} if aim.minus is None else {"target_minus": np.array([aim.minus])}
+    (found,) = opened.run(None, {"image": x, "target": np.array([aim.index])} | minus)
+    assert_array_equal(found[0], loaded("small").explain(x, method, target).attribution)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from onnxsal.methods.detector import Reading
 
 # Raised whenever what is built for the same method changes, so that old entries are not found.
-FORMAT = 19
+FORMAT = 20
 
 
 @dataclass(frozen=True, eq=False)

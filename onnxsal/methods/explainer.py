@@ -1,7 +1,7 @@
 """Build the explainer graph of a method on a model: what `explain` runs and `compile` saves."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,12 +95,13 @@ def build_explainer(
     op.check_spellings()
     image = dims(view.image) or (None,) * 4
     _make_room(inner)
+    own = frozenset(inner)
     if bare:
         graph.outputs.clear()
-    _output(op, attribution, ATTRIBUTION, (image[0], *(dims(attribution) or ())[1:]))
+    _output(op, attribution, ATTRIBUTION, (image[0], *(dims(attribution) or ())[1:]), own)
     if pictured is not None and score is not None:
-        _output(op, pictured, SALIENCY_MAP, (image[0], *(image[axis] for axis in findings.spatial_axes)))
-        _output(op, score, SCORE, (image[0],))
+        _output(op, pictured, SALIENCY_MAP, (image[0], *(image[axis] for axis in findings.spatial_axes)), own)
+        _output(op, score, SCORE, (image[0],), own)
     result.ir_version = min(max(result.ir_version or MAX_IR_VERSION, 8), MAX_IR_VERSION)
     result.producer_name = "onnxsal"
     touched = tuple(view.rectifiers()) if _is_modified(method) else ()
@@ -309,7 +310,16 @@ def detection_scalar(op: Op, proposals: Proposals, part: str = "score") -> Scala
 def _pictured(op: Op, view: View, method: Method, attribution: ir.Value, findings: Findings) -> ir.Value:
     """Return an attribution as a map of the image's size, from 0 to 1."""
     heat = attribution if rank(attribution) == 3 else _reduce(op, method, attribution, findings.image_channel_axis)
-    return _scale_to_unit(op, op.Relu(enlarge(op, heat, view.image, findings.spatial_axes)))
+    large = enlarge(op, heat, view.image, findings.spatial_axes)  # which makes nothing negative that was not
+    return _scale_to_unit(op, large if _is_nowhere_negative(heat) else op.Relu(large))
+
+
+def _is_nowhere_negative(heat: ir.Value) -> bool:
+    """Tell whether a map is known to have no negative entry: the last thing done was to cut them off, or magnitudes."""
+    node = heat.producer()
+    if node is not None and node.op_type == "ReduceMax" and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
+    return node is not None and node.op_type in ("Relu", "Abs")
 
 
 def _reduce(op: Op, method: Method, attribution: ir.Value, channel_axis: int) -> ir.Value:
@@ -336,9 +346,15 @@ def _scale_to_unit(op: Op, heat: ir.Value) -> ir.Value:
     return op.Div(heat, op.Where(op.Greater(peak, zero), peak, op.scalar(1, like=heat)))
 
 
-def _output(op: Op, value: ir.Value, name: str, shape: Sequence[Dim]) -> None:
-    """Make `value`, as float32, the graph output `name`; inference may know less of its shape than `shape`."""
+def _output(op: Op, value: ir.Value, name: str, shape: Sequence[Dim], inner: Container[ir.Value]) -> None:
+    """Make `value`, as float32, the graph output `name`; inference may know less of its shape than `shape`.
+
+    What is the model's own (`inner`, inputs, outputs) keeps its name, and is copied.
+    """
     value = op.cast(value, ir.DataType.FLOAT)
-    output = ir.Value(name=name, type=value.type, shape=ir.Shape(shape))
-    op.graph.append(ir.Node("", "Identity", [value], outputs=[output], name=name))
-    op.graph.outputs.append(output)
+    if value.producer() is None or value in inner or value.is_graph_output():
+        copy = ir.Value(type=value.type)
+        op.graph.append(ir.Node("", "Identity", [value], outputs=[copy], name=name))
+        value = copy
+    value.name, value.shape = name, ir.Shape(shape)
+    op.graph.outputs.append(value)

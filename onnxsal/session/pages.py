@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 
 MAPS, SMAPS = Path("/proc/self/maps"), Path("/proc/self/smaps")
-POLICY = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+POLICY, SIZE = (Path("/sys/kernel/mm/transparent_hugepage") / name for name in ("enabled", "hpage_pmd_size"))
 LARGE = 2 << 20  # bytes
 SMALL = mmap.PAGESIZE
 HUGEPAGE, COLLAPSE = 14, 25
@@ -37,7 +37,6 @@ Span = tuple[int, int]
 
 _PRIVATE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) rw-p \S+ \S+ 0 *(\[heap\]|\[anon:.*\])?$", re.MULTILINE)
 """Memory of the process alone, behind which there is no file, and which is no stack."""
-_AMOUNTS = re.compile(r"^(Rss|AnonHugePages): +(\d+) kB$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class LargePages:
     """
 
     def __init__(self) -> None:
-        self._before = _spans(_PRIVATE.finditer(MAPS.read_text(encoding="utf-8"))) if are_given() else None
+        self._before = _spans(_PRIVATE.finditer(_read(MAPS))) if are_given() else None
         self._lock = threading.Lock()
         self._ran = self._spent = 0.0
         self._moved = 0
@@ -92,40 +91,56 @@ class LargePages:
         found = [(list(large_blocks(m, before)), m.small // LARGE) for m in own_memory() if m.small >= LARGE]
         count = sum(min(len(blocks), small) for blocks, small in found)
         price = count * (self._spent / self._moved if self._moved else probed)
-        if GAIN * self._ran < self._spent + price:
-            return (self._spent + price) / GAIN
-        self._ask([block for blocks, _ in found for block in blocks], TOO_DEAR * price)
-        self.settled = True
-        return 2 * self._ran
+        if self._wins_back(price):
+            self.settled = self._ask([block for blocks, _ in found for block in blocks], TOO_DEAR * price)
+            return 2 * self._ran if self.settled else self._ran
+        return (self._spent + price) / GAIN
 
-    def _ask(self, blocks: Sequence[int], allowance: float) -> None:
-        """Ask block by block, until done or the seconds allowed are over."""
+    def _wins_back(self, price: float) -> bool:
+        """Tell whether large pages would have saved by now what they cost, in seconds."""
+        return GAIN * self._ran >= self._spent + price
+
+    def _ask(self, blocks: Sequence[int], allowance: float) -> bool:
+        """Ask block by block, until the seconds allowed are over; return whether that was enough for all."""
         begin = time.perf_counter()
         for block in blocks:
+            if time.perf_counter() - begin > allowance:
+                break
             _advise(block, HUGEPAGE)
             # In vain where nothing was ever written, or the system has no large page left.
             self._moved += _advise(block, COLLAPSE)
-            if time.perf_counter() - begin > allowance:
-                break
+        else:
+            allowance = math.inf
         self._spent += time.perf_counter() - begin
+        return math.isinf(allowance)
 
 
 def are_given() -> bool:
-    """Return whether the system gives large pages to who asks, and to no one else."""
-    try:
-        return "[madvise]" in POLICY.read_text(encoding="ascii")
-    except OSError:
-        return False
+    """Return whether the system gives pages of 2 MB to who asks, and to no one else."""
+    return "[madvise]" in _read(POLICY) and _read(SIZE).strip() == str(LARGE)
 
 
 def own_memory() -> Iterator[Mapping]:
     """Yield the memory that is the process's alone, as the system describes it."""
-    text = SMAPS.read_text(encoding="utf-8")
+    text = _read(SMAPS)
     for found in _PRIVATE.finditer(text):
         ((start, end),) = _spans([found])
-        amounts = _AMOUNTS.finditer(text, found.end())
-        present, large = (int(next(amounts)[2]) << 10 for _ in range(2))
+        present, large = (_amount(text, name, found.end()) for name in ("Rss", "AnonHugePages"))
         yield Mapping(start, end, found[3] == "[heap]", present - large)
+
+
+def _amount(text: str, name: str, start: int) -> int:
+    """Return the bytes that follow a name, the first time behind `start`; 0 if the system does not say."""
+    found = re.compile(rf"^{name}: +(\d+) kB$", re.MULTILINE).search(text, start)
+    return int(found[1]) << 10 if found else 0
+
+
+def _read(path: Path) -> str:
+    """Return what a file of the system says, nothing if it is not there."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def large_blocks(memory: Mapping, before: Sequence[Span]) -> Iterator[int]:

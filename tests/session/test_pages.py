@@ -43,6 +43,7 @@ class System:
         self.large: set[int] = set()
         self.asked: list[int] = []
         self.policy("always [madvise] never\n")
+        (folder / "size").write_text(f"{LARGE}\n")
         self.holds()
 
     def policy(self, text):
@@ -76,7 +77,7 @@ class System:
 @pytest.fixture
 def system(tmp_path, monkeypatch):
     made = System(tmp_path)
-    for name, file in (("MAPS", "maps"), ("SMAPS", "smaps"), ("POLICY", "enabled")):
+    for name, file in (("MAPS", "maps"), ("SMAPS", "smaps"), ("POLICY", "enabled"), ("SIZE", "size")):
         monkeypatch.setattr(pages, name, tmp_path / file)
     monkeypatch.setattr(pages, "seconds_for_one", lambda: 1.0)
     monkeypatch.setattr(pages, "_advise", made.advise)
@@ -148,12 +149,30 @@ def test_memory_that_comes_later_is_asked_for_when_runs_have_taken_twice_as_long
     assert sorted(system.asked) == [0, 0, 1, 1, 4, 4, 5, 5]  # two kinds of advice each, and never twice
 
 
-def test_asking_that_takes_longer_than_thought_is_left_for_later(system, monkeypatch):
-    monkeypatch.setattr(pages, "seconds_for_one", lambda: 0.1)
+def test_asking_that_takes_longer_than_thought_goes_on_once_that_would_have_paid_as_well(system, monkeypatch):
+    monkeypatch.setattr(pages, "seconds_for_one", lambda: 0.1)  # where it takes a second
     session = LargePages()
     system.holds((0, 30))
     session.after_run(3 / pages.GAIN)
     assert len(set(system.asked)) == 7  # the first that ends after twice the three seconds it was thought to take
+    session.after_run(26 / pages.GAIN)
+    assert len(set(system.asked)) == 7
+    assert not session.settled
+    session.after_run(1 / pages.GAIN)
+    assert len(set(system.asked)) == 30
+    assert session.settled
+
+
+def test_pages_of_another_size_are_not_asked_for(system):
+    (system.folder / "size").write_text("536870912\n")
+    assert LargePages().settled
+
+
+def test_a_system_that_tells_nothing_of_memory_is_not_asked(system):
+    session = LargePages()
+    (system.folder / "smaps").unlink()
+    session.after_run(1000)
+    assert not system.asked
 
 
 @pytest.mark.parametrize("policy", ["[always] madvise never", "always madvise [never]", None])

@@ -32,7 +32,7 @@ from contenders import Contender
 
 HERE = Path(__file__).parent
 LEAST_TURNS, MOST_TURNS = 5, 60
-SHORT = 0.2
+SHORT = 0.5
 """Seconds. Shorter runs are repeated, and the last repetition timed: the runs before were another tool's."""
 REST = 0.1
 """Seconds before a tool's turn: the threads of the one before wait for more work first, and take a core each."""

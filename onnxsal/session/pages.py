@@ -4,8 +4,7 @@ Memory comes in pages of 4 kB, and a processor has the places of one or two thou
 values and weights fill tens of thousands, and looking them up again and again takes a fifth of the time
 (`benchmarks/gradient.py --small-pages` goes without). Linux gives pages of 2 MB to who asks, where its policy is
 `madvise`, as most distributions have it; neither ONNX Runtime nor the C library asks. Memory that is in use has to be
-moved for it, so that is done once a session's runs have taken so long that it would have paid by now; and for all that
-the process has by itself: what ONNX Runtime holds lies among the rest, and is given back and used again.
+moved for it, so that is done once a session's runs have taken so long that it would have paid by now.
 
 Source: madvise(2), MADV_COLLAPSE, since Linux 6.1; numpy asks for its own large arrays alike.
 """
@@ -16,12 +15,12 @@ import mmap
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-MEMORY = Path("/proc/self/smaps")
+MAPS, SMAPS = Path("/proc/self/maps"), Path("/proc/self/smaps")
 POLICY, SIZE = (Path("/sys/kernel/mm/transparent_hugepage") / name for name in ("enabled", "hpage_pmd_size"))
 LARGE = 2 << 20  # bytes
 SMALL = mmap.PAGESIZE
@@ -32,9 +31,11 @@ GAIN = 0.2
 """What large pages save of the time of a run: ResNet-50, MobileNetV2 and their gradients .15 to .28."""
 FIRST_LOOK = 0.25  # seconds of runs; less is over before it pays
 TOO_DEAR = 2
-"""Times what asking was thought to take, when the rest is left for later."""
+"""Times what asking was thought to take, when it is left for later."""
 
-_PRIVATE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) rw-p \S+ \S+ 0 *(?:\[heap\]|\[anon:.*\])?$", re.MULTILINE)
+Span = tuple[int, int]
+
+_PRIVATE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) rw-p \S+ \S+ 0 *(\[heap\]|\[anon:.*\])?$", re.MULTILINE)
 """Memory of the process alone, behind which there is no file, and which is no stack."""
 
 
@@ -45,56 +46,59 @@ class Mapping:
     Attributes:
         start: Address.
         end: Address behind it.
+        heap: Whether it is the C library's, which goes back to it and is used again.
         small: Bytes that are there in small pages; what was never written is not there.
     """
 
     start: int
     end: int
+    heap: bool
     small: int
-
-    def blocks(self) -> range:
-        """Return the start of each 2 MB between a large page's bounds."""
-        return range(-(-self.start // LARGE) * LARGE, self.end - LARGE + 1, LARGE)
 
 
 class LargePages:
-    """Large pages for the memory of the process, for the sake of one session.
+    """Large pages for what the process maps from now on, and for its heap, for the sake of one session.
 
     Attributes:
         settled: Whether they have been asked for, or there is no one to ask.
     """
 
     def __init__(self) -> None:
-        self.settled = not are_given()
-        self._due = math.inf if self.settled else FIRST_LOOK
+        self._before = _spans(_PRIVATE.finditer(_read(MAPS))) if are_given() else None
         self._lock = threading.Lock()
         self._ran = self._spent = 0.0
         self._moved = 0
+        self._due = FIRST_LOOK
+        self.settled = self._before is None
 
     def after_run(self, seconds: float) -> None:
         """Take note that a run took so long; ask, if that pays by now. One thread at a time does, others go on."""
-        if math.isinf(self._due) or not self._lock.acquire(blocking=False):
+        if self._before is None or not self._lock.acquire(blocking=False):
             return
         try:
             self._ran += seconds
             if self._ran >= self._due:
-                self._due = self._look()
+                self._due = self._look(self._before)
         finally:
             self._lock.release()
 
-    def _look(self) -> float:
+    def _look(self, before: Sequence[Span]) -> float:
         """Ask for what is worth it; return after how many seconds of runs to look again."""
         probed = seconds_for_one()
         if probed is None:
             self.settled = True
             return math.inf
-        found = [mapping for mapping in own_memory() if mapping.small >= LARGE and mapping.blocks()]
-        count = sum(min(len(mapping.blocks()), mapping.small // LARGE) for mapping in found)
+        found = [(list(large_blocks(m, before)), m.small // LARGE) for m in own_memory() if m.small >= LARGE]
+        count = sum(min(len(blocks), small) for blocks, small in found)
         price = count * (self._spent / self._moved if self._moved else probed)
-        if GAIN * self._ran < self._spent + price:
-            return (self._spent + price) / GAIN
-        self.settled = self._ask([block for mapping in found for block in mapping.blocks()], TOO_DEAR * price)
-        return 2 * self._ran if self.settled else self._ran
+        if self._wins_back(price):
+            self.settled = self._ask([block for blocks, _ in found for block in blocks], TOO_DEAR * price)
+            return 2 * self._ran if self.settled else self._ran
+        return (self._spent + price) / GAIN
+
+    def _wins_back(self, price: float) -> bool:
+        """Tell whether large pages would have saved by now what they cost, in seconds."""
+        return GAIN * self._ran >= self._spent + price
 
     def _ask(self, blocks: Sequence[int], allowance: float) -> bool:
         """Ask block by block, until the seconds allowed are over; return whether that was enough for all."""
@@ -118,10 +122,11 @@ def are_given() -> bool:
 
 def own_memory() -> Iterator[Mapping]:
     """Yield the memory that is the process's alone, as the system describes it."""
-    text = _read(MEMORY)
+    text = _read(SMAPS)
     for found in _PRIVATE.finditer(text):
+        ((start, end),) = _spans([found])
         present, large = (_amount(text, name, found.end()) for name in ("Rss", "AnonHugePages"))
-        yield Mapping(int(found[1], 16), int(found[2], 16), present - large)
+        yield Mapping(start, end, found[3] == "[heap]", present - large)
 
 
 def _amount(text: str, name: str, start: int) -> int:
@@ -136,6 +141,24 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def large_blocks(memory: Mapping, before: Sequence[Span]) -> Iterator[int]:
+    """Yield the start of each 2 MB between a large page's bounds; but in a heap outside what was there `before`."""
+    for low, high in [(memory.start, memory.end)] if memory.heap else _outside(memory.start, memory.end, before):
+        yield from range(-(-low // LARGE) * LARGE, high - LARGE + 1, LARGE)
+
+
+def _spans(found: Iterable[re.Match[str]]) -> list[Span]:
+    return [(int(match[1], 16), int(match[2], 16)) for match in found]
+
+
+def _outside(start: int, end: int, holes: Sequence[Span]) -> Iterator[Span]:
+    for low, high in holes:  # in order, as the system lists them
+        if low < end and high > start:
+            yield start, low
+            start = high
+    yield start, end
 
 
 @cache

@@ -49,13 +49,15 @@ class System:
     def policy(self, text):
         (self.folder / "enabled").write_text(text)
 
-    def holds(self, *spans):
+    def holds(self, *spans, heap=False):
         """Have memory from the first up to the second of each pair, in large blocks."""
         self.spans = [(a * LARGE, b * LARGE) for a, b in spans]
+        self.path = " [heap]" if heap else ""
         self.write()
 
     def write(self):
-        lines = [f"{a:08x}-{b:08x} rw-p 00000000 00:00 0\n" for a, b in self.spans]
+        lines = [f"{a:08x}-{b:08x} rw-p 00000000 00:00 0{self.path}\n" for a, b in self.spans]
+        (self.folder / "maps").write_text("".join(lines))
         for place, (a, b) in enumerate(self.spans):
             large = sum(a <= block < b for block in self.large) * LARGE >> 10
             lines[place] += f"Rss: {b - a >> 10} kB\nAnonHugePages: {large} kB\n"
@@ -75,7 +77,7 @@ class System:
 @pytest.fixture
 def system(tmp_path, monkeypatch):
     made = System(tmp_path)
-    for name, file in (("MEMORY", "smaps"), ("POLICY", "enabled"), ("SIZE", "size")):
+    for name, file in (("MAPS", "maps"), ("SMAPS", "smaps"), ("POLICY", "enabled"), ("SIZE", "size")):
         monkeypatch.setattr(pages, name, tmp_path / file)
     monkeypatch.setattr(pages, "seconds_for_one", lambda: 1.0)
     monkeypatch.setattr(pages, "_advise", made.advise)
@@ -86,24 +88,28 @@ def system(tmp_path, monkeypatch):
 def test_a_process_own_memory_is_what_has_no_file_and_is_no_stack(system):
     (system.folder / "smaps").write_text(DESCRIBED)
     assert list(pages.own_memory()) == [
-        Mapping(0x200000, 0xA00000, small=4 << 20),
-        Mapping(0x1000000, 0x1600000, small=6 << 20),
-        Mapping(0x1800000, 0x1C00000, small=0),
+        Mapping(0x200000, 0xA00000, heap=True, small=4 << 20),
+        Mapping(0x1000000, 0x1600000, heap=False, small=6 << 20),
+        Mapping(0x1800000, 0x1C00000, heap=False, small=0),
     ]
 
 
 @pytest.mark.parametrize(
-    ("start", "end", "blocks"),
+    ("memory", "before", "blocks"),
     [
-        (0, 3 * LARGE, [0, 1, 2]),
-        (1, 3 * LARGE, [1, 2]),
-        (0, 3 * LARGE - 1, [0, 1]),
-        (LARGE - 1, 2 * LARGE - 1, []),
-        (4 * LARGE, 4 * LARGE, []),
+        ((0, 3 * LARGE), [], [0, 1, 2]),
+        ((1, 3 * LARGE), [], [1, 2]),
+        ((0, 3 * LARGE - 1), [], [0, 1]),
+        ((LARGE - 1, 2 * LARGE - 1), [], []),
+        ((0, 6 * LARGE), [(0, 2 * LARGE)], [2, 3, 4, 5]),
+        ((0, 6 * LARGE), [(LARGE, 2 * LARGE), (4 * LARGE + 1, 5 * LARGE)], [0, 2, 3, 5]),
+        ((0, 2 * LARGE), [(0, 9 * LARGE)], []),
+        ((4 * LARGE, 6 * LARGE), [(0, 2 * LARGE), (8 * LARGE, 9 * LARGE)], [4, 5]),
     ],
 )
-def test_blocks_are_whole(start, end, blocks):
-    assert [block // LARGE for block in Mapping(start, end, small=0).blocks()] == blocks
+def test_blocks_are_whole_and_new(memory, before, blocks):
+    found = pages.large_blocks(Mapping(*memory, heap=False, small=0), before)
+    assert [block // LARGE for block in found] == blocks
 
 
 def test_nothing_is_asked_before_runs_have_taken_what_makes_it_pay(system):
@@ -117,12 +123,19 @@ def test_nothing_is_asked_before_runs_have_taken_what_makes_it_pay(system):
     assert session.settled
 
 
-def test_memory_that_is_in_large_pages_already_costs_nothing(system):
-    system.large = {0, LARGE, 2 * LARGE}
-    system.holds((0, 3), (5, 6))
+def test_what_was_there_before_the_session_is_left_alone(system):
+    system.holds((0, 4))
     session = LargePages()
-    session.after_run(1 / pages.GAIN)
-    assert set(system.asked) == {5}
+    system.holds((0, 5))
+    session.after_run(100)
+    assert set(system.asked) == {4}
+
+
+def test_the_heap_is_asked_for_though_it_was_there_since_it_is_used_again(system):
+    system.holds((0, 4), heap=True)
+    session = LargePages()
+    session.after_run(100)
+    assert set(system.asked) == {0, 1, 2, 3}
 
 
 def test_memory_that_comes_later_is_asked_for_when_runs_have_taken_twice_as_long(system):
@@ -202,7 +215,7 @@ def test_advice_moves_memory_and_keeps_what_is_in_it():
         array[:] = np.arange(array.size)
         start = array.__array_interface__["data"][0]
         before = large_pages_in_use()
-        for block in Mapping(start, start + len(memory), small=0).blocks():
+        for block in pages.large_blocks(Mapping(start, start + len(memory), heap=False, small=0), []):
             assert pages._advise(block, pages.COLLAPSE)
         assert large_pages_in_use() - before >= 6 * LARGE
         assert (array == np.arange(array.size)).all()

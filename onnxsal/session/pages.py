@@ -1,10 +1,11 @@
 """Ask Linux for large pages for what a session works on.
 
 Memory comes in pages of 4 kB, and a processor has the places of one or two thousand of them at hand; a gradient's
-values and weights fill tens of thousands, and looking them up again and again takes a fifth of the time
-(`benchmarks/gradient.py --small-pages` goes without). Linux gives pages of 2 MB to who asks, where its policy is
-`madvise`, as most distributions have it; neither ONNX Runtime nor the C library asks. Memory that is in use has to be
-moved for it, so that is done once a session's runs have taken so long that it would have paid by now.
+values and weights fill tens of thousands, and looking them up again and again takes up to a quarter of the time
+(`benchmarks/gradient.py --small-pages` goes without): most in virtual machines, and nothing while these get large pages
+from below. Linux gives pages of 2 MB to who asks, where its policy is `madvise`, as most distributions have it; neither
+ONNX Runtime nor the C library asks. Memory that is in use has to be moved for it, so that is done once a session's runs
+have taken so long that it would have paid by now.
 
 Source: madvise(2), MADV_COLLAPSE, since Linux 6.1; numpy asks for its own large arrays alike.
 """
@@ -28,7 +29,7 @@ HUGEPAGE, COLLAPSE = 14, 25
 """Kinds of advice: what is written here from now on, and what is here now."""
 
 GAIN = 0.2
-"""What large pages save of the time of a run: ResNet-50, MobileNetV2 and their gradients .15 to .28."""
+"""What large pages save of the time of a run: of ResNet-50, MobileNetV2 and their gradients nothing to .28."""
 FIRST_LOOK = 0.25  # seconds of runs; less is over before it pays
 TOO_DEAR = 2
 """Times what asking was thought to take, when it is left for later."""

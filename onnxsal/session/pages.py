@@ -1,11 +1,11 @@
 """Ask Linux for large pages for what a session works on.
 
 Memory comes in pages of 4 kB, and a processor has the places of one or two thousand of them at hand; a gradient's
-values and weights fill tens of thousands, and looking them up again and again takes up to a quarter of the time
-(`benchmarks/gradient.py --small-pages` goes without): most in virtual machines, and nothing while these get large pages
-from below. Linux gives pages of 2 MB to who asks, where its policy is `madvise`, as most distributions have it; neither
-ONNX Runtime nor the C library asks. Memory that is in use has to be moved for it, so that is done once a session's runs
-have taken so long that it would have paid by now.
+values and weights fill tens of thousands, and looking them up again and again takes up to a quarter of the time. How
+much of it large pages save varies with the state of the machine, down to nothing (`--small-pages` of
+`benchmarks/gradient.py` goes without). Linux gives pages of 2 MB to who asks, where its policy is `madvise`, as most
+distributions have it; neither ONNX Runtime nor the C library asks. Memory that is in use has to be moved for it, so
+that is done once a session's runs have taken so long that it would have paid by now.
 
 Source: madvise(2), MADV_COLLAPSE, since Linux 6.1; numpy asks for its own large arrays alike.
 """

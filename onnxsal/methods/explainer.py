@@ -74,8 +74,8 @@ def build_explainer(
         form: The form of the target.
         runtime: What will run it (`graph.runtimes`).
         decode: Emits a detector's proposals, for a target that is one of them.
-        bare: Give the attribution alone, and take a class as told, never for the top one: what a loop needs. Nothing is
-            computed then that comes after the layer explained, or for the picture (MobileNetV2: a tenth of a gradient).
+        bare: Give the attribution alone, and take a class as told, never for the top one: what a loop needs. No
+            scores are computed then, and no picture (MobileNetV2: a tenth of a gradient).
 
     Raises:
         OnnxsalError: The method or the target does not fit the model.

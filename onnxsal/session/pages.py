@@ -145,7 +145,7 @@ def _read(path: Path) -> str:
 
 
 def large_blocks(memory: Mapping, before: Sequence[Span]) -> Iterator[int]:
-    """Yield the start of each 2 MB between a large page's bounds; but in a heap outside what was there `before`."""
+    """Yield the start of each 2 MB between a large page's bounds; outside a heap, of what was not there `before`."""
     for low, high in [(memory.start, memory.end)] if memory.heap else _outside(memory.start, memory.end, before):
         yield from range(-(-low // LARGE) * LARGE, high - LARGE + 1, LARGE)
 

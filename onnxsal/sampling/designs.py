@@ -108,7 +108,7 @@ class Balanced:
         cells = np.zeros((len(index), s * t), np.float32)
         for block in np.unique(number):
             here = number == block
-            cells[here] = _hadamard_rows(self.seed, int(block), s * t)[place[here]]
+            cells[here] = _hadamard_rows(self.seed, int(block), s * t, place[here])
         y, x = self._shifts(index // 2)
         return Draws(cells.reshape(-1, s, t), y, x)
 
@@ -127,14 +127,21 @@ def _order(cells: int) -> int:
     return 1 << int(cells).bit_length()
 
 
+def _hadamard_rows(seed: int, block: int, cells: int, place: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """Return the masks at some places of a block, (n, cells), of 0 and 1: rows of the matrix and their complements."""
+    columns, signs, rows = _scrambled(seed, block, cells)
+    # Entry (r, c) of Sylvester's matrix is -1 to the number of bits that r and c share.
+    kept = (np.bitwise_count(rows[place // 2][:, None] & columns) % 2 == 1) ^ signs
+    found: npt.NDArray[np.float32] = (kept ^ (place % 2 == 1)[:, None]).astype(np.float32)
+    return found
+
+
 @lru_cache(maxsize=4)
-def _hadamard_rows(seed: int, block: int, cells: int) -> npt.NDArray[np.float32]:
-    """Return one block's masks, (block, cells), of 0 and 1."""
+def _scrambled(
+    seed: int, block: int, cells: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+    """Return a block's columns of the matrix, which of them are negated, and the order of its rows."""
     order = _order(cells)
     columns = 1 + np.argsort(uniforms(seed, Purpose.BLOCKS, 3 * block, order - 1))[:cells]
     signs = uniforms(seed, Purpose.BLOCKS, 3 * block + 1, cells) < 0.5
-    rows = np.argsort(uniforms(seed, Purpose.BLOCKS, 3 * block + 2, order))
-    # Entry (r, c) of Sylvester's matrix is -1 to the number of bits that r and c share.
-    kept = (np.bitwise_count(rows[:, None] & columns) % 2 == 1) ^ signs
-    pairs: npt.NDArray[np.float32] = np.stack([kept, ~kept], axis=1).reshape(2 * order, cells).astype(np.float32)
-    return pairs
+    return columns, signs, np.argsort(uniforms(seed, Purpose.BLOCKS, 3 * block + 2, order))

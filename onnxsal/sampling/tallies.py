@@ -36,11 +36,15 @@ class Checkpoint:
         if not self.path.exists():
             return None
         try:
-            with np.load(self.path, allow_pickle=False) as saved:
+            # np.load would open anything, a lone array too.
+            with self.path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as saved:
                 arrays = {name: saved[name] for name in saved.files}
             job = str(arrays.pop("job"))
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            raise OutputError(f"{self.path} is no checkpoint of onnxsal: choose another file") from error
+        # A damaged archive makes its readers stumble over anything: BadZipFile, zlib.error, struct.error, ...
+        except Exception as error:
+            raise OutputError(
+                f"{self.path} is no checkpoint of onnxsal, or damaged: choose another file, or remove it"
+            ) from error
         if job != self.job:
             raise OutputError(
                 f"{self.path} belongs to another explanation (other model, image, target or settings): choose another "
@@ -64,6 +68,21 @@ class Checkpoint:
             raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
         finally:
             unfinished.unlink(missing_ok=True)
+
+
+def check_folder_of(path: Path) -> None:
+    """Refuse a file that could not be written, before there is anything to write.
+
+    Raises:
+        OutputError: Its folder is missing, or may not be written, or the file is a folder itself.
+    """
+    folder = path.absolute().parent
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder: give a file in it")
+    if not folder.is_dir():
+        raise OutputError(f"cannot write {path}: there is no folder {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write {path}: no permission to write to {folder}")
 
 
 class Scores:

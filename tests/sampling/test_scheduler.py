@@ -126,6 +126,21 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
         Scores(20, 2, checkpoint=Checkpoint(path, "job"))
 
 
+@pytest.mark.parametrize("damage", ["cut", "flipped", "a lone array", "a zip of something else"])
+def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
+    path = tmp_path / "loop.npz"
+    list(sweep(answer, Scores(20, 2, checkpoint=Checkpoint(path, "job")), Schedule(20, 10)))
+    whole = path.read_bytes()
+    if damage == "a lone array":
+        with path.open("wb") as file:
+            np.save(file, np.zeros(3))
+    else:
+        turned = whole[:-300] + bytes([whole[-300] ^ 255]) + whole[-299:]
+        path.write_bytes({"cut": whole[:-100], "flipped": turned}.get(damage, b"PK\x03\x04" + bytes(100)))
+    with pytest.raises(OutputError, match=r"loop\.npz is no checkpoint of onnxsal, or damaged"):
+        Scores(20, 2, checkpoint=Checkpoint(path, "job"))
+
+
 # ----- Memory -----
 
 

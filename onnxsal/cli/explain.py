@@ -89,14 +89,14 @@ def command(
 
     choices = choose(methods, layer, settings, like)
     check_loops(choices, checkpoint)
+    progress = Progress(len(images))
+    loop = LoopOptions(workers, tolerance, checkpoint, progress=progress.follow)
     loaded = onnxsal.load(model, card=card, providers=providers or None)
     outputs = Outputs(output, tuple(dict.fromkeys(formats)), overwrite)
-    progress = Progress(len(images))
     if hasattr(loaded, "card"):  # a model of arrays takes .npy files, and has none
         _read_all(images, progress)
     targets = [_targets(loaded, photo, target, choices, inputs) for photo in images]
     jobs = _plan(images, targets, choices, outputs)
-    loop = LoopOptions(workers, tolerance, checkpoint, progress=progress.follow)
 
     def explain(photos: Sequence[Path]) -> "Iterator[tuple[Explanation, ...]]":
         given: dict[str, Any] = {"target": target, "batch_size": batch_size, "loop": loop, "like": like}

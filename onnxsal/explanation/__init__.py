@@ -2,6 +2,6 @@
 
 from onnxsal.explanation.explanation import Explanation, Prediction
 from onnxsal.explanation.loaded import Model
-from onnxsal.explanation.subject import LoopOptions
+from onnxsal.explanation.loop_options import LoopOptions
 
 __all__ = ["Explanation", "LoopOptions", "Model", "Prediction"]

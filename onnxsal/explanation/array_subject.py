@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxsal.errors import MethodError
-from onnxsal.explanation.subject import LoopOptions
+from onnxsal.explanation.loop_options import LoopOptions
 from onnxsal.sampling.enlarging import Edges
 from onnxsal.sampling.masks import Draws, MaskSpace, feature_space, stretch_space
 from onnxsal.sampling.scheduler import Schedule, Status, sweep
@@ -95,7 +95,7 @@ class ArraySubject:
         """
         raise MethodError(f"{self._model.name} has no detections: use {' or '.join(METHODS)}")
 
-    def fill(self, name: str) -> Floats:
+    def fill(self, name: str | float) -> Floats:
         """Return what stands for "nothing there": 0 or another number, or `mean`, each feature's mean over time."""
         if name in ("zero", "mean"):
             rows = self.x.reshape(1, *self.size).astype(np.float32)

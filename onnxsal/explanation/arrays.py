@@ -16,7 +16,7 @@ import numpy.typing as npt
 from onnxsal.errors import ImageError, MethodError, TargetError, UnsupportedModel
 from onnxsal.explanation.array_subject import METHODS, ArraySubject
 from onnxsal.explanation.explanation import Explanation, Prediction
-from onnxsal.explanation.subject import LoopOptions
+from onnxsal.explanation.loop_options import LoopOptions, check_count, read_options
 from onnxsal.maps import scale_to_unit
 from onnxsal.methods import find_method, make_method
 from onnxsal.methods.presets import with_preset
@@ -144,12 +144,13 @@ class ArrayModel:
         Raises:
             OnnxsalError: The sample, the method or the target does not fit the model.
         """
+        check_count("batch_size", batch_size)
         made = self._method(method, settings, like)
         samples, single = self._read(x)
         targets = self.read_target(target)
         flat: list[Explanation] = []
         for i, sample in enumerate(samples):
-            flat += self._explain(sample, targets, method, made, batch_size, loop or LoopOptions(), f"sample_{i}")
+            flat += self._explain(sample, targets, method, made, batch_size, read_options(loop), f"sample_{i}")
         flat = [explanation.credited(like) for explanation in flat]
         return flat[0] if single and len(flat) == 1 else flat
 

@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from onnxsal.explanation.explanation import Explanation
 from onnxsal.explanation.inputs import Sample
+from onnxsal.explanation.loop_options import LoopOptions, check_count
 from onnxsal.explanation.opened import Opened
 from onnxsal.explanation.runs import ExplainerRun, by_size, feeds_of
 from onnxsal.explanation.single import explain_target
-from onnxsal.explanation.subject import LoopOptions
 from onnxsal.methods.finding import Finding
 from onnxsal.methods.registry import Method
 from onnxsal.methods.subject import SampledMethod
@@ -50,6 +50,10 @@ class Asked:
     batch_size: int | None
     loop: LoopOptions
     mask: Any
+
+    def __post_init__(self) -> None:
+        """Check what only Python lets through."""
+        check_count("batch_size", self.batch_size)
 
     def apart(self) -> Iterator["Asked"]:
         """Yield the same question about each image alone."""

@@ -14,7 +14,7 @@ BLUR = 11 / 224
 """Deviation of the blur, as a part of the image's longer side: fine structure goes, colours stay."""
 
 
-def make_fill(name: str, x: npt.NDArray[Any], card: Card) -> npt.NDArray[np.float32]:
+def make_fill(name: str | float, x: npt.NDArray[Any], card: Card) -> npt.NDArray[np.float32]:
     """Return the fill of that name, float32, of the shape of `x` (1, ...) or broadcast to it.
 
     Args:

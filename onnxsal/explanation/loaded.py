@@ -10,10 +10,10 @@ from onnxsal.errors import MethodError, TargetError
 from onnxsal.explanation.asked import BATCH_SIZE, Asked, explain_asked, improve_asked, inputs_of
 from onnxsal.explanation.explanation import Explanation, Prediction
 from onnxsal.explanation.inputs import Sample, read_other_inputs, read_samples
+from onnxsal.explanation.loop_options import LoopOptions, check_count, read_options
 from onnxsal.explanation.opened import Opened
 from onnxsal.explanation.runs import by_size, feeds_of
 from onnxsal.explanation.scores import class_scores, to_predictions
-from onnxsal.explanation.subject import LoopOptions
 from onnxsal.methods import find_method, make_method
 from onnxsal.methods.finding import Finding, find_like, separate
 from onnxsal.methods.presets import with_preset
@@ -83,6 +83,7 @@ class Model:
             ImageError: The image cannot be read, or does not fit the model.
             TargetError: The model has no classes.
         """
+        check_count("batch_size", batch_size)
         samples, single = read_samples(image, self.card)
         others = self._other_inputs(inputs, samples)
         output = self._opened.class_output
@@ -157,7 +158,7 @@ class Model:
             method=made,
             finding=finding,
             batch_size=batch_size,
-            loop=loop or LoopOptions(),
+            loop=read_options(loop),
             mask=mask,
         )
         flat = [explanation.credited(like) for explanation in explain_asked(self._opened, asked)]
@@ -287,7 +288,7 @@ class Model:
             method=made,
             finding=finding,
             batch_size=batch_size,
-            loop=replace(loop or LoopOptions(), partial=True),
+            loop=replace(read_options(loop), partial=True),
             mask=mask,
         )
         for better in improve_asked(self._opened, asked):

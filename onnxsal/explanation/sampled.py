@@ -13,9 +13,10 @@ from onnxsal.explanation.boxed import box_target, part_of
 from onnxsal.explanation.detecting import choose, detect, on_photo
 from onnxsal.explanation.explanation import Explanation
 from onnxsal.explanation.inputs import Sample
+from onnxsal.explanation.loop_options import LoopOptions
 from onnxsal.explanation.regions import mask_of, settle
 from onnxsal.explanation.scores import class_scores, target_scores, to_predictions
-from onnxsal.explanation.subject import Found, LoopOptions, ModelSubject, Sessions
+from onnxsal.explanation.subject import Found, ModelSubject, Sessions
 from onnxsal.maps import enlarge, reduce_channels, scale_to_unit
 from onnxsal.methods.finding import Finding
 from onnxsal.methods.registry import Method

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from onnxsal.errors import MethodError
 from onnxsal.explanation.aiming import one_box
 from onnxsal.explanation.compiled import Compiler, Loop
 from onnxsal.explanation.inputs import Sample
+from onnxsal.explanation.loop_options import LoopOptions
 from onnxsal.explanation.scores import target_scores
 from onnxsal.graph.footprint import Footprint
 from onnxsal.methods.registry import Method
@@ -70,30 +70,19 @@ class Sessions:
         return not self.batched and isinstance(self.plain.inputs[self.image][0], int)
 
 
-@dataclass(frozen=True)
-class LoopOptions:
-    """How the user wants loops to be run.
+FEW_CELLS = 16
+"""So many cells are no mistake, even where there are fewer pixels."""
 
-    Attributes:
-        workers: Runs at a time; None takes one of one thread per core, on another device than the processor one.
-        tolerance: End once the relative standard error is below; None never does.
-        checkpoint: File to write a loop down in, and to go on from.
-        part: Which of several images this is; their files are named after it.
-        progress: Told after every run.
-        partial: Whether maps are wanted before the last.
+
+def checked_stride(stride: int | None, window: int) -> int:
+    """Return how far it is from window to window, by default a quarter of one.
+
+    Raises:
+        MethodError: So far that what lies between would never be hidden.
     """
-
-    workers: int | None = None
-    tolerance: float | None = None
-    checkpoint: Path | None = None
-    part: str = ""
-    progress: Callable[[Status], None] | None = None
-    partial: bool = False
-
-    @property
-    def looks(self) -> bool:
-        """Whether someone asks for the map, or how sure it is, before the end."""
-        return self.partial or self.tolerance is not None or self.progress is not None
+    if stride is not None and stride > window:
+        raise MethodError(f"stride={stride} is more than window={window}: what lies between is never hidden")
+    return stride or max(window // 4, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,15 +242,29 @@ class ModelSubject:
 
     def mask_space(self, cells: int, edges: Edges = "bilinear") -> MaskSpace:
         """Return RISE's masks over the photo; padding around it is never masked."""
-        return rise_space(self.content, self.size, (cells, cells), edges)
+        height, width = self._content_size
+        if cells > max(height, width, FEW_CELLS):
+            raise MethodError(
+                f"cells={cells} is more than the photo has pixels in the model's input, {height} x {width}"
+            )
+        return rise_space(self.content, self.size, (min(cells, height), min(cells, width)), edges)
 
     def window_space(self, window: int | None, stride: int | None) -> MaskSpace:
         """Return masks that hide a square each: by default a seventh of the photo, moved by a quarter of itself."""
-        x1, y1, x2, y2 = self.content
-        window = window or max(round(min(y2 - y1, x2 - x1) / 7), 1)
-        return window_space(self.content, self.size, window, stride or max(window // 4, 1))
+        height, width = self._content_size
+        window = window or max(round(min(height, width) / 7), 1)
+        if window > max(height, width):
+            raise MethodError(
+                f"window={window} is larger than the photo in the model's input, {height} x {width} pixels"
+            )
+        return window_space(self.content, self.size, window, checked_stride(stride, window))
 
-    def fill(self, name: str) -> Floats:
+    @property
+    def _content_size(self) -> tuple[int, int]:
+        x1, y1, x2, y2 = self.content
+        return y2 - y1, x2 - x1
+
+    def fill(self, name: str | float) -> Floats:
         """Return what stands for "nothing there", float32, of the shape of `x` or broadcast to it."""
         from onnxsal.explanation.fills import make_fill
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from onnxsal.detectors.detections import Kind
 from onnxsal.methods.masking import Estimator, masked_maps
 from onnxsal.methods.normalisation import Normalisation
-from onnxsal.methods.registry import check_at_least, method
+from onnxsal.methods.registry import MOST_SAMPLES, MOST_SEED, check_at_least, check_at_most, method
 from onnxsal.methods.subject import Sampled
 from onnxsal.sampling.enlarging import Edges
 
@@ -55,7 +55,7 @@ class DRISE:
     threshold: float = 0.3
     overlap: float = 0.5
     decoder: str | None = None
-    fill: str = "zero"
+    fill: str | float = "zero"
     seed: int = 0
     batch_size: int | None = None
 
@@ -63,6 +63,7 @@ class DRISE:
 
     def __post_init__(self) -> None:
         check_at_least(self, samples=1, cells=1, batch_size=1, seed=0, threshold=0, overlap=0)
+        check_at_most(self, samples=MOST_SAMPLES, seed=MOST_SEED)
 
     def white_box(self) -> None:
         """Nothing: inputs and outputs will do."""

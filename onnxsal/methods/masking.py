@@ -9,7 +9,7 @@ import numpy as np
 
 from onnxsal.errors import MethodError
 from onnxsal.methods.normalisation import Normalisation, normalised
-from onnxsal.methods.registry import check_at_least, method
+from onnxsal.methods.registry import MOST_SAMPLES, MOST_SEED, check_at_least, check_at_most, method
 from onnxsal.methods.subject import Sampled
 from onnxsal.sampling.controls import Control, Regression, centred, plain
 from onnxsal.sampling.designs import Balanced, Design, First, Independent
@@ -63,7 +63,7 @@ class RISE:
     edges: Edges = "bilinear"
     score: Literal["probability", "output", "sigmoid"] = "probability"
     normalisation: Normalisation = "keep"
-    fill: str = "zero"
+    fill: str | float = "zero"
     seed: int = 0
     batch_size: int | None = None
 
@@ -71,6 +71,7 @@ class RISE:
 
     def __post_init__(self) -> None:
         check_at_least(self, samples=1, cells=1, batch_size=1, seed=0)
+        check_at_most(self, samples=MOST_SAMPLES, seed=MOST_SEED)
 
     def white_box(self) -> None:
         """Nothing: inputs and outputs will do."""
@@ -106,7 +107,7 @@ class Occlusion:
 
     window: int | None = None
     stride: int | None = None
-    fill: str = "zero"
+    fill: str | float = "zero"
     normalisation: Literal["windows", "none"] = "windows"
     batch_size: int | None = None
 
@@ -157,7 +158,7 @@ class ScoreCAM:
     """
 
     layer: str | None = None
-    fill: str = "zero"
+    fill: str | float = "zero"
     batch_size: int | None = None
 
     asks: ClassVar[str] = "classes"

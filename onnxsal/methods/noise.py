@@ -8,7 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxsal.errors import MethodError
-from onnxsal.methods.registry import Method, check_at_least, find_method, make_method, method
+from onnxsal.methods.registry import (
+    MOST_SAMPLES,
+    MOST_SEED,
+    Method,
+    check_at_least,
+    check_at_most,
+    find_method,
+    make_method,
+    method,
+)
 from onnxsal.methods.subject import Sampled
 from onnxsal.sampling.streams import Purpose, normals
 from onnxsal.sampling.tallies import Moments
@@ -55,6 +64,7 @@ class SmoothGrad:
 
     def __post_init__(self) -> None:
         check_at_least(self, samples=1, noise=0, batch_size=1, seed=0)
+        check_at_most(self, samples=MOST_SAMPLES, seed=MOST_SEED)
 
     def white_box(self) -> Method:
         """Return the method that is averaged.

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from onnxsal.methods.gradient import Gradient
 from onnxsal.methods.noise import as_input
-from onnxsal.methods.registry import Method, check_at_least, method
+from onnxsal.methods.registry import Method, check_at_least, check_at_most, method
 from onnxsal.methods.subject import Sampled
 from onnxsal.sampling.tallies import Moments
 
@@ -21,6 +21,10 @@ Doubles = npt.NDArray[np.float64]
 Quadrature = Literal[
     "gauss-legendre", "riemann-left", "riemann-right", "riemann-middle", "riemann-inclusive", "trapezoid"
 ]
+MOST_STEPS = 10_000
+"""Beyond, float32 gradients add noise faster than the quadrature gets better."""
+MOST_DENSE = 500
+"""NumPy finds the points of Gauss-Legendre quadrature by the eigenvalues of a dense matrix of so many rows."""
 
 
 @method("integrated-gradients")
@@ -42,13 +46,14 @@ class IntegratedGradients:
 
     steps: int = 50
     quadrature: Quadrature = "gauss-legendre"
-    baseline: str = "zero"
+    baseline: str | float = "zero"
     batch_size: int | None = None
 
     asks: ClassVar[str] = "gradient"
 
     def __post_init__(self) -> None:
         check_at_least(self, steps=2 if self.quadrature in ("riemann-inclusive", "trapezoid") else 1, batch_size=1)
+        check_at_most(self, steps=MOST_STEPS)
 
     def white_box(self) -> Method:
         """Return the gradient."""
@@ -89,7 +94,7 @@ def quadrature(rule: Quadrature, steps: int) -> tuple[Doubles, Doubles]:
     or, `riemann-inclusive`, from 0 to 1 with both. Shares sum to 1 always.
     """
     if rule == "gauss-legendre":
-        nodes, weights = np.polynomial.legendre.leggauss(steps)
+        nodes, weights = _gauss_legendre(steps)
         return (1 + nodes) / 2, weights / 2
     if rule in ("riemann-inclusive", "trapezoid"):
         shares = np.ones(steps)
@@ -98,3 +103,13 @@ def quadrature(rule: Quadrature, steps: int) -> tuple[Doubles, Doubles]:
         return np.linspace(0, 1, steps), shares / shares.sum()
     first = {"riemann-left": 0.0, "riemann-middle": 0.5, "riemann-right": 1.0}[rule]
     return (np.arange(steps) + first) / steps, np.full(steps, 1 / steps)
+
+
+def _gauss_legendre(steps: int) -> tuple[Doubles, Doubles]:
+    """Return points in (-1, 1) and their weights."""
+    if steps <= MOST_DENSE:
+        return np.polynomial.legendre.leggauss(steps)
+    from scipy.special import roots_legendre
+
+    nodes, weights = roots_legendre(steps)
+    return nodes, weights

@@ -139,6 +139,11 @@ def method_name(method: Method) -> str:
     return next((info.name for info in _METHODS.values() if isinstance(method, info.kind)), type(method).__name__)
 
 
+MOST_SAMPLES = 10_000_000
+"""A loop keeps four bytes of each perturbation and target."""
+MOST_SEED = 2**64 - 1
+
+
 def check_at_least(made: Any, **least: float) -> None:
     """Refuse settings that are below the least that makes sense, or no numbers; None passes.
 
@@ -151,16 +156,29 @@ def check_at_least(made: Any, **least: float) -> None:
             raise MethodError(f"{method_name(made)}: setting {setting}={value} is below {bound}, or no number")
 
 
+def check_at_most(made: Any, **most: float) -> None:
+    """Refuse settings that are above what can be run; None passes.
+
+    Raises:
+        MethodError: One is.
+    """
+    for setting, bound in most.items():
+        value = getattr(made, setting)
+        if value is not None and value > bound:
+            raise MethodError(f"{method_name(made)}: setting {setting}={value} is above {bound}")
+
+
 def _read(name: str, setting: str, value: Any, hint: Any) -> Any:
     """Return `value` as the setting's type, read from text if need be."""
     options = _options(hint)
     for option in options:
         try:
             return _as_type(value, option)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             continue
     wanted = " or ".join(_SPOKEN.get(option, str(option)) for option in options)
-    raise MethodError(f"{name}: setting {setting}={value!r} is not {wanted}")
+    shown = repr(value) if isinstance(value, str | int | float | None) else f"({type(value).__name__})"
+    raise MethodError(f"{name}: setting {setting}={shown} is not {wanted}")
 
 
 _SPOKEN = {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "none"}

@@ -80,7 +80,7 @@ class Subject(Protocol):
         """Return masks that hide a window each; None takes what fits the input."""
         ...
 
-    def fill(self, name: str) -> Floats:
+    def fill(self, name: str | float) -> Floats:
         """Return what stands for "nothing there", float32, of the shape of `x` or broadcast to it."""
         ...
 

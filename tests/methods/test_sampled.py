@@ -8,7 +8,7 @@ from support import explainable
 from support.explainable import loaded, open_session, random_input, run
 
 import onnxsal
-from onnxsal.errors import MethodError
+from onnxsal.errors import MethodError, OnnxsalError
 from onnxsal.explanation.fills import make_fill
 from onnxsal.methods import methods
 from onnxsal.sampling.designs import Independent
@@ -124,12 +124,44 @@ def test_no_single_graph_is_compiled(method):
         ("smoothgrad", {"base": "rise"}, "rise is none: choose another base"),
         ("smoothgrad", {"noise": -1.0}, "noise=-1.0"),
         ("integrated-gradients", {"steps": 0}, "steps=0"),
+        ("integrated-gradients", {"steps": 10**9}, "steps=1000000000 is above 10000"),
         ("occlusion", {"window": 0}, "window=0 is below 1"),
+        ("occlusion", {"window": 13}, "window=13 is larger than the photo in the model's input"),
+        ("occlusion", {"window": 3, "stride": 4}, "what lies between is never hidden"),
+        ("rise", {"cells": 200}, "cells=200 is more than the photo has pixels"),
+        ("rise", {"samples": 10**14}, "samples=100000000000000 is above 10000000"),
+        ("rise", {"samples": float("inf")}, "samples=inf is not a whole number"),
+        ("rise", {"seed": 2**64}, "seed=18446744073709551616 is above"),
+        ("rise", {"fill": np.zeros((2, 2))}, r"fill=\(ndarray\) is not text or a number"),
+        ("rise", {"batch_size": -1}, "batch_size=-1 is no whole number of 1 or more"),
+        ("gradient", {"batch_size": 0}, "batch_size=0 is no whole number of 1 or more"),
+        ("rise", {"loop": {"workers": 2}}, r"loop is a dict: give onnxsal.LoopOptions\(workers=2"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(method, settings, message):
     with pytest.raises(MethodError, match=message):
         loaded("small").explain(random_input("small", 1), method, **settings)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": 0}, "workers=0 is no whole number of 1 or more"),
+        ({"tolerance": float("nan")}, "tolerance=nan is no number above 0"),
+        ({"checkpoint": "nowhere/loop.npz"}, r"cannot write nowhere.loop.npz: there is no folder"),
+        ({"checkpoint": "."}, "is a folder: give a file in it"),
+    ],
+)
+def test_options_of_loops_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(OnnxsalError, match=message):
+        onnxsal.LoopOptions(**options)
+
+
+def test_a_fill_may_be_a_number():
+    x = random_input("small", 1)
+    for method, setting in (("rise", "fill"), ("integrated-gradients", "baseline")):
+        as_text, as_number = (explain("small", x, method, **{setting: value}) for value in ("0.25", 0.25))
+        assert_array_equal(as_text.attribution, as_number.attribution)
 
 
 # ----- Each against its paper -----

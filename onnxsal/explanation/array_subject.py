@@ -107,7 +107,12 @@ class ArraySubject:
             raise MethodError(f"fill={name!r} is neither a number nor zero or mean") from None
 
     def loop(
-        self, answer: Callable[[int, int], object], tally: Any, samples: int, batch_size: int | None
+        self,
+        answer: Callable[[int, int], object],
+        tally: Any,
+        samples: int,
+        batch_size: int | None,
+        most: int | None = None,
     ) -> Iterator[Status]:
         """Run a loop, as the user asked for it to be run."""
         options = self._options
@@ -117,9 +122,9 @@ class ArraySubject:
         )
         return sweep(answer, tally, schedule, options.progress)
 
-    def checkpoint(self, part: str = "") -> Checkpoint | None:
+    def checkpoint(self) -> Checkpoint | None:
         """Return where the loop is written down, if anywhere."""
         if self._options.checkpoint is None:
             return None
-        parts = [*map(repr, [*self._job, self._targets, part]), hashlib.sha256(self.x.tobytes()).hexdigest()]
+        parts = [*map(repr, [*self._job, self._targets]), hashlib.sha256(self.x.tobytes()).hexdigest()]
         return Checkpoint(self._options.checkpoint, hashlib.sha256("\n".join(parts).encode()).hexdigest())

@@ -273,12 +273,17 @@ class ModelSubject:
     # ----- The loop -----
 
     def loop(
-        self, answer: Callable[[int, int], object], tally: Any, samples: int, batch_size: int | None
+        self,
+        answer: Callable[[int, int], object],
+        tally: Any,
+        samples: int,
+        batch_size: int | None,
+        most: int | None = None,
     ) -> Iterator[Status]:
-        """Run a loop, as the user asked for it to be run."""
+        """Run a loop, as the user asked for it to be run; unless they say, of `most` samples in a run."""
         assert self._size is not None, "what is run was opened before"
         options, asked = self._options, batch_size or self._model.batch_size
-        size = 1 if self._single else asked or self._size.for_samples(samples)
+        size = 1 if self._single else asked or min(self._size.for_samples(samples), most or samples)
         schedule = Schedule(samples, size, self._size.workers, options.tolerance, options.looks)
         return sweep(answer, tally, schedule, options.progress)
 
@@ -292,12 +297,12 @@ class ModelSubject:
         self._size = choose_size(footprint, find_room(self._model.plain.providers), asked, self._options.workers)
         return self._size.threads
 
-    def checkpoint(self, part: str = "") -> Checkpoint | None:
+    def checkpoint(self) -> Checkpoint | None:
         """Return where the loop is written down, if anywhere."""
         path = self._options.checkpoint
         if path is None:
             return None
-        part = " ".join(name for name in (self._options.part, part) if name)
+        part = self._options.part
         image = hashlib.sha256(self.x.tobytes()).hexdigest()
         targets = [repr(t) for t in self._targets]
         job = hashlib.sha256(json.dumps([*self._job, image, targets, part]).encode()).hexdigest()

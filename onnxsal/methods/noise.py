@@ -19,13 +19,16 @@ from onnxsal.methods.registry import (
     method,
 )
 from onnxsal.methods.subject import Sampled
+from onnxsal.sampling.moments import Moments, PowerMeans
 from onnxsal.sampling.streams import Purpose, normals
-from onnxsal.sampling.tallies import Moments
 
 if TYPE_CHECKING:
     from onnxsal.methods.subject import Subject
 
 Array = npt.NDArray[Any]
+POWERS = {"mean": (1, 2), "squared": (2, 4), "variance": (1, 2, 3, 4)}
+"""Of attributions: the first is what a variant averages, the others are what its error takes."""
+HELD = 128 << 20  # bytes
 
 
 @method("smoothgrad")
@@ -85,22 +88,17 @@ class SmoothGrad:
     def attribute(self, subject: "Subject") -> Iterator[Sequence[Sampled]]:
         """Yield the averages of all targets."""
         base = self.white_box()
+        runs = [subject.attributions(base, target) for target in range(subject.targets)]
         deviation = np.float32(self.noise * (np.ptp(subject.x.astype(np.float32)) if self.scale == "range" else 1))
-        found: list[Sampled] = []
-        for target in range(subject.targets):
-            run = subject.attributions(base, target)
 
-            def answer(start: int, stop: int, run: Any = run) -> Array:
-                noisy = [self._copy(subject.x, deviation, i) for i in range(start, stop)]
-                attributions: Array = run(np.concatenate(noisy))
-                return np.abs(attributions) if self.absolute else attributions
+        def answer(start: int, stop: int) -> list[Array]:
+            noisy = np.concatenate([self._copy(subject.x, deviation, i) for i in range(start, stop)])
+            attributions = [run(noisy) for run in runs]
+            return [np.abs(a) for a in attributions] if self.absolute else attributions
 
-            moments = Moments(subject.checkpoint(f"target {target}"))
-            for _ in subject.loop(answer, moments, self.samples, self.batch_size):
-                if subject.targets == 1:
-                    yield [self._result(moments)]
-            found.append(self._result(moments))
-        yield found
+        moments = Moments(self.samples, subject.targets, POWERS[self.variant], self._relative, subject.checkpoint())
+        for _ in subject.loop(answer, moments, self.samples, self.batch_size, at_a_time(subject)):
+            yield [self._result(moments, target) for target in range(subject.targets)]
 
     def _copy(self, x: Array, deviation: np.float32, index: int) -> Array:
         noisy = normals(self.seed, Purpose.NOISE, index, x.shape)
@@ -108,11 +106,27 @@ class SmoothGrad:
         noisy += x.astype(np.float32, copy=False)
         return as_input(noisy, x.dtype)
 
-    def _result(self, moments: Moments) -> Sampled:
-        variance = np.maximum(moments.mean_square - moments.mean**2, 0)
-        mean = {"mean": moments.mean, "squared": moments.mean_square, "variance": variance}[self.variant]
-        error = moments.error.astype(np.float32) if self.variant == "mean" else None
-        return Sampled(mean.astype(np.float32), error, 0.0, moments.done)
+    def _value(self, found: PowerMeans) -> tuple[Array, Array]:
+        """Return the map and its standard error."""
+        if self.variant == "variance":
+            return found.variance, found.variance_error
+        power = POWERS[self.variant][0]
+        return found.mean(power), found.error(power)
+
+    def _relative(self, moments: Moments) -> float:
+        """Return the largest root mean square of a standard error over that of its map."""
+        maps = [self._value(moments.of(target)) for target in range(moments.targets)]
+        sizes = [tuple(float(np.sqrt(np.mean(part**2))) for part in found) for found in maps]
+        return max(error / size if size > 0 else np.inf for size, error in sizes)
+
+    def _result(self, moments: Moments, target: int) -> Sampled:
+        value, error = self._value(moments.of(target))
+        return Sampled(value.astype(np.float32), error.astype(np.float32), 0.0, moments.done)
+
+
+def at_a_time(subject: "Subject") -> int:
+    """Return of how many samples attributions are held at a time: as many again wait to be added up."""
+    return max(HELD // (subject.targets * subject.x.size * np.dtype(np.float32).itemsize), 1)
 
 
 def read_base(text: str) -> tuple[str, dict[str, str]]:

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxsal.methods.gradient import Gradient
-from onnxsal.methods.noise import as_input
+from onnxsal.methods.noise import as_input, at_a_time
 from onnxsal.methods.registry import Method, check_at_least, check_at_most, method
 from onnxsal.methods.subject import Sampled
-from onnxsal.sampling.tallies import Moments
+from onnxsal.sampling.moments import Moments
 
 if TYPE_CHECKING:
     from onnxsal.methods.subject import Subject
@@ -70,21 +70,20 @@ class IntegratedGradients:
         x = subject.x.astype(np.float32)
         base = subject.fill(self.baseline)
         way = x - base
-        found = []
-        for target in range(subject.targets):
-            run = subject.attributions(self.white_box(), target)
+        runs = [subject.attributions(self.white_box(), target) for target in range(subject.targets)]
 
-            def answer(start: int, stop: int, run: Any = run) -> Array:
-                points = [as_input(base + np.float32(at) * way, subject.x.dtype) for at in places[start:stop]]
-                share = (shares[start:stop] * self.steps).astype(np.float32)
-                attributions: Array = run(np.concatenate(points))
-                return attributions * share.reshape(-1, *[1] * (x.ndim - 1))
+        def answer(start: int, stop: int) -> list[Array]:
+            points = [as_input(base + np.float32(at) * way, subject.x.dtype) for at in places[start:stop]]
+            share = (shares[start:stop] * self.steps).astype(np.float32).reshape(-1, *[1] * (x.ndim - 1))
+            along = np.concatenate(points)
+            return [run(along) * share for run in runs]
 
-            moments = Moments(subject.checkpoint(f"target {target}"))
-            for _ in subject.loop(answer, moments, self.steps, self.batch_size):
-                pass
-            found.append(Sampled((moments.mean * way[0] * subject.step).astype(np.float32), None, 0.0, self.steps))
-        yield found
+        # No error, and so no early end: what lies on half of the way is no part of a sample.
+        moments = Moments(self.steps, subject.targets, (1,), None, subject.checkpoint())
+        for _ in subject.loop(answer, moments, self.steps, self.batch_size, at_a_time(subject)):
+            pass
+        means = (moments.of(target).mean() for target in range(subject.targets))
+        yield [Sampled((m * way[0] * subject.step).astype(np.float32), None, 0.0, self.steps) for m in means]
 
 
 def quadrature(rule: Quadrature, steps: int) -> tuple[Doubles, Doubles]:

@@ -85,12 +85,17 @@ class Subject(Protocol):
         ...
 
     def loop(
-        self, answer: Callable[[int, int], object], tally: Any, samples: int, batch_size: int | None
+        self,
+        answer: Callable[[int, int], object],
+        tally: Any,
+        samples: int,
+        batch_size: int | None,
+        most: int | None = None,
     ) -> Iterator[Status]:
-        """Run a loop, as the user asked for it to be run."""
+        """Run a loop, as the user asked for it to be run; unless they say, of `most` samples in a run."""
         ...
 
-    def checkpoint(self, part: str = "") -> Checkpoint | None:
+    def checkpoint(self) -> Checkpoint | None:
         """Return where the loop is written down, if anywhere."""
         ...
 

@@ -5,10 +5,14 @@ result is the same for any batch size, order or number of workers, as far as the
 same numbers in any batch.
 """
 
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Protocol
 
 import numpy as np
@@ -96,7 +100,7 @@ def sweep(
     """Run a loop to its end; yields at each look, when `tally` holds a result worth showing, and at the end.
 
     Args:
-        answer: What to gather of the samples from one index up to another, as an array (n, ...).
+        answer: What to gather of the samples from one index up to another, as an array (n, ...), or a list of arrays.
         tally: Where it goes, and from where the loop goes on.
         schedule: How it is run.
         progress: Told after every run.
@@ -106,7 +110,8 @@ def sweep(
     error: float | None = None
     try:
         for start, result in _in_order(Sparing(answer), schedule, tally.done):
-            tally.put(start, result)
+            with undisturbed():
+                tally.put(start, result)
             if schedule.looks and look <= tally.done < schedule.total:
                 look = next_look(tally.done)
                 error = tally.relative_error()
@@ -120,6 +125,24 @@ def sweep(
     finally:
         tally.save()
     yield clock.status(tally.done, tally.relative_error() if schedule.looks else None)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Put an interruption off (Ctrl-C) until what is begun is done: half of a sum is worth nothing to go on from."""
+    before = signal.getsignal(signal.SIGINT)
+    # Others than the main thread are not interrupted.
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: received.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if received:
+            before(*received[0])
 
 
 def next_look(done: int) -> int:
@@ -182,7 +205,14 @@ class Sparing:
         return self._parts(start, stop, most)
 
     def _parts(self, start: int, stop: int, most: int) -> object:
-        return np.concatenate([np.asarray(self(i, min(i + most, stop))) for i in range(start, stop, most)])
+        return _joined([self(i, min(i + most, stop)) for i in range(start, stop, most)])
+
+
+def _joined(parts: Sequence[object]) -> object:
+    """Return the answers of runs that follow each other as one: an array, or a list with one for each target."""
+    if isinstance(parts[0], list):
+        return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+    return np.concatenate([np.asarray(part) for part in parts])
 
 
 class _Clock:

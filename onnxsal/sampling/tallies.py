@@ -1,4 +1,4 @@
-"""What loops gather: a score per perturbation, or the moments of a map."""
+"""What loops gather, a score for each perturbation, and the file that it is written down in."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -12,7 +12,6 @@ import numpy.typing as npt
 from onnxsal.errors import OutputError
 
 Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -140,72 +139,3 @@ class Scores:
         """Write the scores down."""
         if self._checkpoint is not None:
             self._checkpoint.write({"scores": self.scores})
-
-
-class Moments:
-    """Sum and sum of squares of arrays that come one by one, in double and in order.
-
-    Attributes:
-        done: Arrays put in.
-    """
-
-    def __init__(self, checkpoint: Checkpoint | None = None) -> None:
-        """Start from nothing, or go on from a checkpoint.
-
-        Raises:
-            OutputError: The checkpoint cannot be read.
-        """
-        self._checkpoint = checkpoint
-        saved = checkpoint.read() if checkpoint else None
-        self.done = int(saved["done"]) if saved else 0
-        self._total: Doubles | None = saved["total"] if saved else None
-        self._squares: Doubles | None = saved["squares"] if saved else None
-
-    def put(self, start: int, answer: object) -> None:
-        """Take in arrays (n, ...) from index `start` on."""
-        assert start == self.done, f"sample {start} comes after {self.done}"
-        for array in np.asarray(answer):
-            if self._total is None or self._squares is None:
-                self._total, self._squares = np.zeros(array.shape), np.zeros(array.shape)
-            # In double while they are read: half the time of arrays made double first.
-            self._total += array
-            self._squares += np.multiply(array, array, dtype=np.float64)
-            self.done += 1
-
-    @property
-    def mean(self) -> Doubles:
-        """The mean of what was put in."""
-        assert self._total is not None
-        mean: Doubles = self._total / self.done
-        return mean
-
-    @property
-    def mean_square(self) -> Doubles:
-        """The mean of its squares."""
-        assert self._squares is not None
-        mean: Doubles = self._squares / self.done
-        return mean
-
-    @property
-    def variance(self) -> Doubles:
-        """The variance among what was put in, as of a sample of a larger number."""
-        spread: Doubles = np.maximum(self.mean_square - self.mean**2, 0) * (self.done / max(self.done - 1, 1))
-        return spread
-
-    @property
-    def error(self) -> Doubles:
-        """The standard error of the mean; infinite after one."""
-        error: Doubles = np.sqrt(self.variance / self.done) if self.done > 1 else np.full_like(self.mean, np.inf)
-        return error
-
-    def relative_error(self) -> float | None:
-        """Return the root mean square of the standard error over that of the mean."""
-        if self.done < 2:
-            return None
-        size = float(np.sqrt(np.mean(self.mean**2)))
-        return float(np.sqrt(np.mean(self.error**2))) / size if size > 0 else np.inf
-
-    def save(self) -> None:
-        """Write the sums down."""
-        if self._checkpoint is not None and self._total is not None and self._squares is not None:
-            self._checkpoint.write({"done": np.array(self.done), "total": self._total, "squares": self._squares})

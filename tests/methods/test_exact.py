@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from support.detector import CARD, detector, squares
 
 import onnxsal
+from onnxsal.methods import methods
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -113,8 +114,8 @@ def test_a_target_gets_what_it_gets_alone(method, settings):
         assert_allclose(explanation.attribution, alone.attribution, rtol=1e-6 if method == "d-rise" else 0)
 
 
-@pytest.mark.parametrize("method", ["rise", "occlusion", "score-cam", "d-rise"])
-def test_black_box_methods_explain_all_targets_in_the_same_passes(method):
+@pytest.mark.parametrize("method", methods(sampled=True))
+def test_methods_of_many_runs_explain_all_targets_in_the_same_passes(method):
     def passes(target):
         told = []
         explain(method, target, batch_size=10, loop=onnxsal.LoopOptions(1, progress=told.append))

@@ -101,6 +101,31 @@ def test_partial_maps_get_better_and_end_with_the_whole():
     assert errors[-1] < errors[0]
 
 
+def test_partial_maps_of_several_targets_come_together():
+    x = random_input("small", 1)
+    found = list(loaded("small").improve(x, "smoothgrad", "top:2", samples=200))
+    assert [[e.settings["samples"] for e in maps] for maps in found] == [[64, 64], [128, 128], [200, 200]]
+
+
+@pytest.mark.parametrize("variant", ["mean", "squared", "variance"])
+def test_every_sampled_map_has_its_error(variant):
+    x = random_input("small", 1)
+    settings = {"variant": variant, "samples": 40, "batch_size": 8}
+    maps = [explain("small", x, "smoothgrad", 1, seed=seed, **settings) for seed in range(30)]
+    said = np.sqrt(np.mean([e.error**2 for e in maps], axis=0))
+    scatter = np.std([e.attribution for e in maps], axis=0, ddof=1)
+    assert 0.8 < np.sqrt(np.mean(scatter**2) / np.mean(said**2)) < 1.25
+
+
+def test_integrals_end_at_their_end_however_small_the_error_that_would_do():
+    x = random_input("small", 1)
+    whole = explain("small", x, "integrated-gradients", steps=130)
+    hasty = onnxsal.LoopOptions(tolerance=10.0)
+    assert_array_equal(
+        explain("small", x, "integrated-gradients", steps=130, loop=hasty).attribution, whole.attribution
+    )
+
+
 def test_a_loop_ends_early_once_it_is_sure_enough():
     found = explain("small", random_input("small", 1), "rise", samples=100_000, loop=onnxsal.LoopOptions(tolerance=0.2))
     assert found.settings["samples"] < 10_000

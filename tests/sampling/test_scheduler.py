@@ -1,19 +1,25 @@
 """Loops: any batch, order, number of workers, interruption: the same result."""
 
+import os
+import signal
 import time
 
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 from onnxsal.errors import OutOfMemory, OutputError
+from onnxsal.sampling.moments import Moments
 from onnxsal.sampling.scheduler import Schedule, next_look, sweep
-from onnxsal.sampling.tallies import Checkpoint, Moments, Scores
+from onnxsal.sampling.tallies import Checkpoint, Scores
 
 
-def answer(start: int, stop: int) -> np.ndarray:
+def of_index(start: int, stop: int) -> np.ndarray:
     index = np.arange(start, stop)
     return np.stack([np.sin(index), np.cos(3 * index)], axis=1).astype(np.float32)
+
+
+answer = of_index
 
 
 def slow_at_first(start: int, stop: int) -> np.ndarray:
@@ -35,13 +41,18 @@ def test_batches_and_workers_change_nothing(batch, workers):
 @pytest.mark.parametrize("workers", [1, 3])
 def test_moments_are_summed_in_order_of_index(workers, rng):
     arrays = rng.standard_normal((50, 4, 5)).astype(np.float32) * 10.0 ** rng.integers(-6, 6, (50, 1, 1))
-    found = [Moments(), Moments()]
-    for moments, batch in zip(found, (1, 8), strict=True):
-        list(sweep(lambda i, j: arrays[i:j], moments, Schedule(50, batch, workers)))
-    assert_array_equal(found[0].mean, found[1].mean)
-    assert_array_equal(found[0].error, found[1].error)
-    np.testing.assert_allclose(found[0].mean, arrays.astype(np.float64).mean(axis=0), rtol=1e-12)
-    np.testing.assert_allclose(found[0].variance, arrays.astype(np.float64).var(axis=0, ddof=1), rtol=1e-6, atol=1e-12)
+    found = []
+    for batch in (1, 8):
+        moments = Moments(50, targets=2)
+        list(sweep(lambda i, j: [arrays[i:j], -arrays[i:j, 0]], moments, Schedule(50, batch, workers)))
+        found.append(moments.of(0))
+        assert_array_equal(moments.of(1).mean(), -found[-1].mean()[0])
+    assert_array_equal(found[0].mean(), found[1].mean())
+    assert_array_equal(found[0].error(), found[1].error())
+    doubles = arrays.astype(np.float64)
+    np.testing.assert_allclose(found[0].mean(), doubles.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(found[0].variance, doubles.var(axis=0), rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(found[0].error() * np.sqrt(50), doubles.std(axis=0, ddof=1), rtol=1e-6)
 
 
 def test_looks_come_at_doubling_numbers_and_at_the_end():
@@ -71,7 +82,10 @@ def test_a_loop_ends_once_it_is_sure_enough():
 def test_an_interrupted_loop_goes_on_where_it_stopped(kind, tmp_path):
     def tally(name="loop.npz"):
         checkpoint = Checkpoint(tmp_path / name, "this job")
-        return Scores(200, 2, checkpoint=checkpoint) if kind == "scores" else Moments(checkpoint)
+        return Scores(200, 2, checkpoint=checkpoint) if kind == "scores" else Moments(200, checkpoint=checkpoint)
+
+    def answer(start, stop):
+        return of_index(start, stop) if kind == "scores" else [of_index(start, stop)]
 
     def breaks(start, stop):
         if start >= 100:
@@ -87,8 +101,8 @@ def test_an_interrupted_loop_goes_on_where_it_stopped(kind, tmp_path):
     assert asked == list(range(100, 200, 10))
     whole = tally("whole.npz")
     list(sweep(answer, whole, Schedule(200, 10)))
-    name = "scores" if kind == "scores" else "mean"
-    assert_array_equal(getattr(resumed, name), getattr(whole, name))
+    ends = [t.scores if kind == "scores" else list(t.of(0).means.values()) for t in (resumed, whole)]
+    assert_array_equal(*ends)
     assert {p.name for p in tmp_path.iterdir()} == {"loop.npz", "whole.npz"}
 
 
@@ -108,6 +122,46 @@ def test_more_samples_than_written_down_may_be_asked_for(tmp_path):
     longer = Scores(80, 2, checkpoint=checkpoint)
     list(sweep(answer, longer, Schedule(80, 10)))
     assert_array_equal(longer.scores, answer(0, 80))
+
+
+def test_of_sums_no_fewer_samples_than_written_down_may_be_asked_for(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "loop.npz", "job")
+    list(sweep(lambda i, j: [of_index(i, j)], Moments(50, checkpoint=checkpoint), Schedule(50, 10)))
+    with pytest.raises(OutputError, match="sums of 50 samples, from which 20 cannot be had: ask for 50"):
+        Moments(20, checkpoint=checkpoint)
+
+
+def test_an_interruption_waits_until_a_sum_is_whole(tmp_path):
+    class Interrupted(np.ndarray):
+        """An array that has the user interrupt while it is added up."""
+
+        def __array_ufunc__(self, ufunc, method, *inputs, **kw):
+            os.kill(os.getpid(), signal.SIGINT)
+            plain = [np.asarray(i) for i in inputs]
+            return getattr(ufunc, method)(*plain, **kw)
+
+    moments = Moments(4, checkpoint=Checkpoint(tmp_path / "loop.npz", "job"))
+    with pytest.raises(KeyboardInterrupt):
+        list(sweep(lambda i, j: [of_index(i, j).view(Interrupted)], moments, Schedule(4, 2)))
+    assert_array_equal(moments.of(0).mean() * moments.done, of_index(0, moments.done).astype(np.float64).sum(axis=0))
+    assert moments.done == 2
+
+
+def test_errors_of_means_and_variances_are_how_much_these_scatter(rng):
+    drawn = rng.gamma(2.0, size=(600, 100, 3))
+    found = []
+    for arrays in drawn:
+        moments = Moments(100, powers=(1, 2, 3, 4))
+        moments.put(0, [arrays])
+        found.append(moments.of(0))
+    for value, error in (
+        (lambda m: m.mean(1), lambda m: m.error(1)),
+        (lambda m: m.mean(2), lambda m: m.error(2)),
+        (lambda m: m.variance, lambda m: m.variance_error),
+    ):
+        scatter = np.std([value(m) for m in found], axis=0)
+        said = np.sqrt(np.mean([error(m) ** 2 for m in found], axis=0))
+        assert_allclose(said, scatter, rtol=0.15)
 
 
 def test_another_jobs_checkpoint_is_refused_and_left_alone(tmp_path):

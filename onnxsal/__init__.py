@@ -40,3 +40,8 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'onnxsal' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public names too, before any of them is used: shells complete from this."""
+    return sorted({*globals(), *__all__})

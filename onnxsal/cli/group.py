@@ -17,7 +17,7 @@ COMMANDS = {
     "methods": "List the methods and their settings.",
     "operators": "List the operators that gradients pass.",
     "compile": "Write an explanation as one ONNX file, for any ONNX Runtime.",
-    "demo": "Explain a scene of the built-in model with every method.",
+    "demo": "Explain two pictures by the built-in models, and write a panel of each.",
 }
 
 BAD_INPUT = 2

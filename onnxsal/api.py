@@ -76,7 +76,8 @@ def explain(
 ) -> "Explanation | list[Explanation]":
     """Load a model and explain an image in one call; see `load` and `Model.explain`."""
     loaded = model if isinstance(model, Model | ArrayModel) else load(model)
-    explained: Explanation | list[Explanation] = loaded.explain(image, method, target, layer, **settings)
+    settings |= {} if layer is None else {"layer": layer}
+    explained: Explanation | list[Explanation] = loaded.explain(image, method, target, **settings)
     return explained
 
 

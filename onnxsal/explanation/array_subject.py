@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxsal.errors import MethodError
-from onnxsal.explanation.loop_options import LoopOptions
+from onnxsal.errors import MethodError, OnnxsalError
+from onnxsal.explanation.loop_options import LoopOptions, part_of_file
+from onnxsal.explanation.planes import plane_of
+from onnxsal.explanation.spaces import checked_stride, photo_space, square_space
 from onnxsal.sampling.enlarging import Edges
 from onnxsal.sampling.masks import Draws, MaskSpace, feature_space, stretch_space
 from onnxsal.sampling.scheduler import Schedule, Status, sweep
@@ -44,23 +46,30 @@ class ArraySubject:
         self.x = x
         self.targets = len(targets)
         self.step = 1.0
-        self.size = (1, x.size) if x.ndim == 2 else (x.shape[1], x.size // x.shape[1])
+        self.plane = plane_of(x.shape[1:], time_last=model.time_last)
+        self.size = self.plane.size
         self.content = (0, 0, self.size[1], self.size[0])
 
     def mask_space(self, cells: int, edges: Edges = "bilinear") -> MaskSpace:
-        """Return masks over stretches of the first axis and single entries of the others."""
+        """Return masks over an image, or over stretches of time and single entries of each step."""
+        if self.plane.channel_axis is not None:
+            return photo_space(self.content, self.size, cells, edges)
         return feature_space(self.size, min(cells, self.size[0]), edges)
 
     def window_space(self, window: int | None, stride: int | None) -> MaskSpace:
-        """Return masks that hide some entries each."""
+        """Return masks that hide a square of an image each, or some entries."""
+        if self.plane.channel_axis is not None:
+            return square_space(self.content, self.size, window, stride)
         window = window or max(self.size[0] // 7, 1)
-        return stretch_space(self.size, window, stride or max(window // 4, 1))
+        if window > self.size[0]:
+            raise MethodError(f"window={window} is longer than the sample, which has {self.size[0]} steps")
+        return stretch_space(self.size, window, checked_stride(stride, window))
 
     def masked_scores(self, space: MaskSpace, fill: Array, *, probability: bool) -> Callable[[Draws], Floats]:
         """Return what maps n masks to the scores of the sample under them, (n, T)."""
 
         def run(draws: Draws) -> Floats:
-            masks = space.render(draws).reshape(len(draws), *self.x.shape[1:])
+            masks = self.plane.spread(space.render(draws))
             return self.scores(fill + masks * (self.x - fill), probability=probability)
 
         return run
@@ -70,8 +79,17 @@ class ArraySubject:
         return self.scores(self.x, probability=probability)
 
     def scores(self, x: Array, *, probability: bool) -> Floats:
-        """Return the scores (n, T) of samples (n, ...)."""
-        return self.pick(self._model.scores(x), self._targets)
+        """Return the scores (n, T) of samples (n, ...).
+
+        Raises:
+            OnnxsalError: One is no finite number.
+        """
+        scores = self.pick(self._model.scores(x), self._targets)
+        if not np.isfinite(scores).all():
+            raise OnnxsalError(
+                f"{self._model.name} gives scores that are not finite, to this sample or with parts hidden"
+            )
+        return scores
 
     @staticmethod
     def pick(table: Array, targets: Sequence[Target]) -> Floats:
@@ -97,14 +115,15 @@ class ArraySubject:
 
     def fill(self, name: str | float) -> Floats:
         """Return what stands for "nothing there": 0 or another number, or `mean`, each feature's mean over time."""
-        if name in ("zero", "mean"):
-            rows = self.x.reshape(1, *self.size).astype(np.float32)
-            mean = np.broadcast_to(rows.mean(axis=1, keepdims=True), rows.shape).reshape(self.x.shape)
-            return np.zeros_like(self.x, np.float32) if name == "zero" else mean
+        if name == "mean":
+            return np.broadcast_to(self.plane.means(self.x), self.x.shape).astype(np.float32)
         try:
-            return np.full(self.x.shape, float(name), np.float32)
+            number = 0.0 if name == "zero" else float(name)
         except ValueError:
-            raise MethodError(f"fill={name!r} is neither a number nor zero or mean") from None
+            number = np.nan
+        if not np.isfinite(number):
+            raise MethodError(f"fill={name!r} is neither a number nor zero or mean")
+        return np.full(self.x.shape, number, np.float32)
 
     def loop(
         self,
@@ -127,4 +146,5 @@ class ArraySubject:
         if self._options.checkpoint is None:
             return None
         parts = [*map(repr, [*self._job, self._targets]), hashlib.sha256(self.x.tobytes()).hexdigest()]
-        return Checkpoint(self._options.checkpoint, hashlib.sha256("\n".join(parts).encode()).hexdigest())
+        job = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        return Checkpoint(part_of_file(self._options.checkpoint, self._options.part), job)

@@ -7,6 +7,7 @@ time, as they hide parts of a photo.
 import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,13 @@ from onnxsal.errors import ImageError, MethodError, TargetError, UnsupportedMode
 from onnxsal.explanation.array_subject import METHODS, ArraySubject
 from onnxsal.explanation.explanation import Explanation, Prediction
 from onnxsal.explanation.loop_options import LoopOptions, check_count, read_options
+from onnxsal.explanation.sampled import method_without_count
 from onnxsal.maps import scale_to_unit
 from onnxsal.methods import find_method, make_method
+from onnxsal.methods.noise import as_input
 from onnxsal.methods.presets import with_preset
 from onnxsal.methods.subject import Sampled, SampledMethod
+from onnxsal.model.series import has_time_last
 from onnxsal.model.source import Source
 from onnxsal.session import Session, resolve_providers, runtime_version
 from onnxsal.targets import TOP, Target, check_range, parse_target
@@ -31,7 +35,8 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 Predict = Callable[[Array], Any]
-BATCH_SIZE = 256
+BATCH_SIZE, BATCH_BYTES = 256, 64 << 20
+"""Samples in a run, at most, and what they may take."""
 
 
 class ArrayExplanation(Explanation):
@@ -59,6 +64,7 @@ class ArrayModel:
         dtype: str = "float32",
         labels: Sequence[str] | None = None,
         provenance: Mapping[str, str] | None = None,
+        time_last: bool = False,
     ) -> None:
         """Wrap a function.
 
@@ -69,7 +75,9 @@ class ArrayModel:
             dtype: NumPy's name of the input's type.
             labels: One per class.
             provenance: What explanations say of where they come from.
+            time_last: Whether the steps of a series lie along the last axis, as before a convolution.
         """
+        self.time_last = time_last
         self.name, self.shape = name, None if shape is None else tuple(shape)
         self._predict, self._dtype, self._labels = predict, np.dtype(dtype), None if labels is None else list(labels)
         self._provenance = dict(provenance or {"model": name})
@@ -82,7 +90,7 @@ class ArrayModel:
 
     def scores(self, x: Array) -> npt.NDArray[np.float64]:
         """Return the scores (n, K) of samples (n, ...)."""
-        return as_table(self._predict(x.astype(self._dtype)), len(x))
+        return as_table(self._predict(as_input(x, self._dtype)), len(x))
 
     def predict(self, x: Any, top: int = 5) -> Any:
         """Return the best classes of a sample, best first: a list of `Prediction`, or one such list per sample.
@@ -128,31 +136,59 @@ class ArrayModel:
     ) -> Any:
         """Return why the model gives the target its score: an `Explanation`, or a list of them.
 
-        Its `attribution` has the shape of a sample; `heatmap` is its positive part, in [0, 1].
+        Its `attribution` has the shape of a sample, of an image without channels; `heatmap` is its positive part, in
+        [0, 1].
 
         Args:
             x: A sample, a batch of samples where the input's shape is known, a .npy file, or a list of these.
             method: `rise` or `occlusion`.
             target: `top` (default), `top:3`, a class index, a label, `281-285`.
-            batch_size: Samples in a run; None takes 256.
+            batch_size: Samples in a run; None takes 256, fewer of large ones.
             loop: Workers, early end, checkpoint, progress.
             like: The library whose conventions are taken, as of models of images.
-            **settings: The method's own settings; they win over `like`. Cells are stretches of the first axis of a
-                sample; each entry of the other axes, and of a vector, is a cell of its own. Of occlusion, `window` and
-                `stride` count along the first axis.
+            **settings: The method's own settings; they win over `like`. A sample of three axes, of which the first or
+                the last has 1, 3 or 4 entries, is an image. Of any other, cells are stretches of the first axis, of a
+                series that a convolution reads the last; each entry of the other axes, and of a vector, is a cell of
+                its own; `window` and `stride` of occlusion count along the same axis.
 
         Raises:
             OnnxsalError: The sample, the method or the target does not fit the model.
         """
         check_count("batch_size", batch_size)
-        made = self._method(method, settings, like)
+        made, options = self._method(method, settings, like), read_options(loop)
         samples, single = self._read(x)
         targets = self.read_target(target)
         flat: list[Explanation] = []
         for i, sample in enumerate(samples):
-            flat += self._explain(sample, targets, method, made, batch_size, read_options(loop), f"sample_{i}")
-        flat = [explanation.credited(like) for explanation in flat]
+            part = f"sample {i}" if len(samples) > 1 else ""
+            own = replace(options, part=part)
+            *_, found = self._improve(sample, targets, method, made, batch_size, own, f"sample_{i}")
+            flat += [explanation.credited(like) for explanation in found]
         return flat[0] if single and len(flat) == 1 else flat
+
+    def improve(
+        self,
+        x: Any,
+        method: str = "rise",
+        target: str | int | Target | None = None,
+        *,
+        batch_size: int | None = None,
+        loop: LoopOptions | None = None,
+        like: str | None = None,
+        **settings: Any,
+    ) -> Iterator[list[Explanation]]:
+        """Yield the explanations of one sample as they get better, a list with one for each target.
+
+        The last is what `explain` returns; args and errors are those of `explain`.
+        """
+        check_count("batch_size", batch_size)
+        made, options = self._method(method, settings, like), replace(read_options(loop), partial=True)
+        samples, _ = self._read(x)
+        if len(samples) != 1:
+            raise MethodError(f"improve takes one sample, not {len(samples)}: use explain")
+        targets = self.read_target(target)
+        for found in self._improve(samples[0], targets, method, made, batch_size, options, "sample_0"):
+            yield [explanation.credited(like) for explanation in found]
 
     def _method(self, name: str, settings: Mapping[str, Any], like: str | None) -> SampledMethod:
         if find_method(name).name not in METHODS:
@@ -161,7 +197,7 @@ class ArrayModel:
         assert isinstance(made, SampledMethod)
         return made
 
-    def _explain(
+    def _improve(
         self,
         x: Array,
         targets: Sequence[Target],
@@ -170,7 +206,7 @@ class ArrayModel:
         batch_size: int | None,
         options: LoopOptions,
         called: str,
-    ) -> list[Explanation]:
+    ) -> Iterator[list[Explanation]]:
         table = self.scores(x)[0]
         check_range(targets, len(table))
         order = np.argsort(-table, kind="stable")
@@ -178,18 +214,21 @@ class ArrayModel:
         for t in targets:
             index = int(order[(t.rank or 1) - 1]) if t.index == TOP else t.index
             settled.append(t.resolved(index, self._label(index)))
-        subject = ArraySubject(self, x, settled, [repr(method), self._provenance], batch_size or BATCH_SIZE, options)
-        *_, maps = method.attribute(subject)
+        # A function has nothing but its answers to be known by.
+        job = [repr(method_without_count(method)), self._provenance, table.tolist()]
+        subject = ArraySubject(self, x, settled, job, batch_size or samples_at_a_time(x), options)
         predictions = tuple(self._ranked(table, 5))
-        return [
-            self._result(sampled, x, t, float(subject.pick(table[None], [t])[0, 0]), name, method, predictions, called)
-            for sampled, t in zip(maps, settled, strict=True)
-        ]
+        scores = subject.pick(table[None], settled)[0]
+        for maps in method.attribute(subject):
+            yield [
+                self._result(sampled, subject, t, float(score), name, method, predictions, called)
+                for sampled, t, score in zip(maps, settled, scores, strict=True)
+            ]
 
     def _result(
         self,
         sampled: Sampled,
-        x: Array,
+        subject: ArraySubject,
         target: Target,
         score: float,
         name: str,
@@ -199,11 +238,12 @@ class ArrayModel:
     ) -> Explanation:
         from onnxsal.render import bars
 
-        shape = x.shape[1:]
-        attribution = sampled.attribution.reshape(shape)
+        plane = subject.plane
         heat = scale_to_unit(np.maximum(sampled.attribution - np.float32(sampled.zero), 0))
-        return ArrayExplanation(
-            attribution=attribution,
+        heat = heat.T if plane.time_last else heat
+        is_image = plane.channel_axis is not None
+        return (Explanation if is_image else ArrayExplanation)(
+            attribution=plane.attribution(sampled.attribution),
             heatmap=heat,
             target=target,
             score=score,
@@ -211,9 +251,9 @@ class ArrayModel:
             settings=vars(method) | ({"samples": sampled.samples} if hasattr(method, "samples") else {}),
             predictions=predictions,
             provenance=self._provenance,
-            photo=bars(heat),
+            photo=plane.picture(subject.x) if is_image else bars(heat),
             name=called,
-            error=None if sampled.error is None else sampled.error.reshape(shape),
+            error=None if sampled.error is None else plane.attribution(sampled.error),
         )
 
     def compile(self, *args: Any, **settings: Any) -> Any:
@@ -275,6 +315,11 @@ def _load(path: str | os.PathLike[str]) -> Array:
     return array
 
 
+def samples_at_a_time(x: Array) -> int:
+    """Return how many samples like (1, ...) go in a run unless the user says."""
+    return max(min(BATCH_SIZE, BATCH_BYTES // x.nbytes), 1)
+
+
 def as_table(answer: Any, count: int) -> npt.NDArray[np.float64]:
     """Return (n, K) from what models of all kinds answer: a table, a column, or a mapping from class to score each.
 
@@ -312,7 +357,13 @@ def of_file(source: Source, providers: Sequence[str] | str | None, labels: Seque
     name = source.path.stem if source.path else "model"
     shape = None if info.shape is None else [d if isinstance(d, int) else None for d in info.shape]
     return ArrayModel(
-        predict, name=name, shape=shape, dtype=info.dtype, labels=labels, provenance={"model": name} | origin
+        predict,
+        name=name,
+        shape=shape,
+        dtype=info.dtype,
+        labels=labels,
+        provenance={"model": name} | origin,
+        time_last=shape is not None and len(shape) == 3 and has_time_last(source, info.name),
     )
 
 

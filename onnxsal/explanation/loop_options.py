@@ -65,6 +65,11 @@ def read_options(loop: Any) -> LoopOptions:
     return loop
 
 
+def part_of_file(path: Path, part: str) -> Path:
+    """Return the file of one of several images, named after it; of an only one, the file itself."""
+    return path.with_name(f"{path.stem}.{part}{path.suffix}") if part else path
+
+
 def check_count(name: str, value: int | None) -> None:
     """Refuse what is no whole number of one or more; None passes.
 

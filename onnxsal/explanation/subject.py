@@ -14,14 +14,15 @@ from onnxsal.errors import MethodError
 from onnxsal.explanation.aiming import one_box
 from onnxsal.explanation.compiled import Compiler, Loop
 from onnxsal.explanation.inputs import Sample
-from onnxsal.explanation.loop_options import LoopOptions
+from onnxsal.explanation.loop_options import LoopOptions, part_of_file
 from onnxsal.explanation.scores import target_scores
+from onnxsal.explanation.spaces import photo_space, square_space
 from onnxsal.graph.footprint import Footprint
 from onnxsal.methods.registry import Method
 from onnxsal.model.card import Card
 from onnxsal.sampling.enlarging import Edges
 from onnxsal.sampling.feeds import image_feeds, is_filled, mask_feeds
-from onnxsal.sampling.masks import Draws, MaskSpace, rise_space, window_space
+from onnxsal.sampling.masks import Draws, MaskSpace
 from onnxsal.sampling.scheduler import Schedule, Status, sweep
 from onnxsal.sampling.sizing import Size, choose_size
 from onnxsal.sampling.tallies import Checkpoint, Floats
@@ -68,21 +69,6 @@ class Sessions:
     def single(self) -> bool:
         """Whether a run takes one sample only."""
         return not self.batched and isinstance(self.plain.inputs[self.image][0], int)
-
-
-FEW_CELLS = 16
-"""So many cells are no mistake, even where there are fewer pixels."""
-
-
-def checked_stride(stride: int | None, window: int) -> int:
-    """Return how far it is from window to window, by default a quarter of one.
-
-    Raises:
-        MethodError: So far that what lies between would never be hidden.
-    """
-    if stride is not None and stride > window:
-        raise MethodError(f"stride={stride} is more than window={window}: what lies between is never hidden")
-    return stride or max(window // 4, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,27 +228,11 @@ class ModelSubject:
 
     def mask_space(self, cells: int, edges: Edges = "bilinear") -> MaskSpace:
         """Return RISE's masks over the photo; padding around it is never masked."""
-        height, width = self._content_size
-        if cells > max(height, width, FEW_CELLS):
-            raise MethodError(
-                f"cells={cells} is more than the photo has pixels in the model's input, {height} x {width}"
-            )
-        return rise_space(self.content, self.size, (min(cells, height), min(cells, width)), edges)
+        return photo_space(self.content, self.size, cells, edges)
 
     def window_space(self, window: int | None, stride: int | None) -> MaskSpace:
         """Return masks that hide a square each: by default a seventh of the photo, moved by a quarter of itself."""
-        height, width = self._content_size
-        window = window or max(round(min(height, width) / 7), 1)
-        if window > max(height, width):
-            raise MethodError(
-                f"window={window} is larger than the photo in the model's input, {height} x {width} pixels"
-            )
-        return window_space(self.content, self.size, window, checked_stride(stride, window))
-
-    @property
-    def _content_size(self) -> tuple[int, int]:
-        x1, y1, x2, y2 = self.content
-        return y2 - y1, x2 - x1
+        return square_space(self.content, self.size, window, stride)
 
     def fill(self, name: str | float) -> Floats:
         """Return what stands for "nothing there", float32, of the shape of `x` or broadcast to it."""
@@ -299,11 +269,10 @@ class ModelSubject:
 
     def checkpoint(self) -> Checkpoint | None:
         """Return where the loop is written down, if anywhere."""
-        path = self._options.checkpoint
+        path, part = self._options.checkpoint, self._options.part
         if path is None:
             return None
-        part = self._options.part
         image = hashlib.sha256(self.x.tobytes()).hexdigest()
         targets = [repr(t) for t in self._targets]
         job = hashlib.sha256(json.dumps([*self._job, image, targets, part]).encode()).hexdigest()
-        return Checkpoint(path if not part else path.with_name(f"{path.stem}.{part}{path.suffix}"), job)
+        return Checkpoint(part_of_file(path, part), job)

@@ -146,5 +146,7 @@ def as_input(values: Array, dtype: "np.dtype[Any]") -> Array:
     """Return values in the type of the model's input; whole numbers are rounded, and cut at what the type holds."""
     if dtype.kind == "f":
         return values.astype(dtype, copy=False)
+    if dtype.kind == "b":
+        return values >= 0.5
     limits = np.iinfo(dtype)
     return np.clip(np.rint(values), limits.min, limits.max).astype(dtype)

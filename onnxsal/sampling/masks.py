@@ -24,6 +24,9 @@ Doubles = npt.NDArray[np.float64]
 PART = 1024
 """Masks that are summed up at a time, in memory that is the same for any number. Even: 2i and 2i + 1 are a pair."""
 
+MOST_SHIFTS = 256
+"""Of a long series: each takes the weights of all steps, and a cell is passed in so many as well."""
+
 
 class Masks(Protocol):
     """Some masks of a space, a part at a time."""
@@ -194,12 +197,16 @@ def _all_kept(size: tuple[int, int]) -> tuple[Floats, Floats]:
     return np.ones((size[0], 1), np.float32), np.ones((size[1], 1), np.float32)
 
 
-def _shifted(enlarged: tuple[Floats, int], length: int, start: int, size: int) -> Floats:
-    """Return (shifts, size, cells): the windows of `length` pixels, with nothing before `start` and behind."""
+def _shifted(enlarged: tuple[Floats, int], length: int, start: int, size: int, every: int = 1) -> Floats:
+    """Return (shifts, size, cells): the windows of `length` pixels, with nothing before `start` and behind.
+
+    Of the shifts there may be, each `every`-th.
+    """
     line, shifts = enlarged
-    windows = np.zeros((shifts, size, line.shape[1]), np.float32)
-    for shift in range(shifts):
-        windows[shift, start : start + length] = line[shift : shift + length]
+    firsts = range(0, shifts, every)
+    windows = np.zeros((len(firsts), size, line.shape[1]), np.float32)
+    for window, first in zip(windows, firsts, strict=True):
+        window[start : start + length] = line[first : first + length]
     return windows
 
 
@@ -243,7 +250,8 @@ def feature_space(size: tuple[int, int], cells: int, edges: Edges = "bilinear") 
     if size[0] == 1:
         return MaskSpace(np.ones((1, 1, 1), np.float32), columns, _no_frame(size))
     enlarged = enlarging(edges, size[0], cells, size[0] // cells)
-    return MaskSpace(_shifted(enlarged, size[0], 0, size[0]), columns, _no_frame(size))
+    every = -(-enlarged[1] // MOST_SHIFTS)
+    return MaskSpace(_shifted(enlarged, size[0], 0, size[0], every), columns, _no_frame(size))
 
 
 def stretch_space(size: tuple[int, int], window: int, stride: int) -> MaskSpace:

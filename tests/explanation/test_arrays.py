@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 import onnxsal
-from onnxsal.errors import ImageError, MethodError, TargetError
+from onnxsal.errors import ImageError, MethodError, OnnxsalError, OutputError, TargetError
 
 ZOO = Path(os.environ.get("ONNXSAL_ZOO", "no zoo"))
 WEIGHTS = np.array([1.0, -2.0, 0.0, 3.0])
@@ -43,6 +43,66 @@ def test_time_series_are_hidden_in_stretches_of_one_feature():
     hidden = model.explain(np.ones((50, 3)), "occlusion", window=5, stride=5)
     assert_allclose(hidden.attribution[10:20, 1], 5)
     assert not hidden.attribution[:, [0, 2]].any()
+
+
+@pytest.mark.parametrize("channel_axis", [0, 2])
+def test_arrays_of_few_channels_are_images_to_a_function(channel_axis):
+    model = onnxsal.load(lambda x: x.sum(axis=channel_axis + 1)[:, 8:16, 4:12].mean(axis=(1, 2)))
+    x = np.moveaxis(np.ones((3, 24, 32)), 0, channel_axis)
+    inside = np.zeros((24, 32), bool)
+    inside[8:16, 4:12] = True
+    for method, settings in (("rise", {"samples": 600}), ("occlusion", {"window": 4, "stride": 2})):
+        found = model.explain(x, method, **settings)
+        assert found.attribution.shape == found.heatmap.shape == (24, 32)
+        assert found.heatmap[inside].mean() > 3 * found.heatmap[~inside].mean()
+        assert found.overlay().size == (32, 24)
+
+
+def test_steps_of_a_series_that_is_convolved_are_those_that_it_is_convolved_along():
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (float[N,2,60] x) => (float[N,1] y) <float[1,2,3] w> {
+        s = Add(x, x) c = Conv(s, w) p = MaxPool<kernel_shape=[58]>(c) y = Flatten(p) }"""
+    proto = onnx.parser.parse_model(text.replace(" <float[1,2,3] w>", ""))
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((1, 2, 3), np.float32), "w"))
+    x = np.zeros((2, 60), np.float32)
+    x[1, 20:30] = 1
+    found = onnxsal.load(proto).explain(x, "occlusion", window=30, stride=30, fill=0)
+    assert_allclose(found.attribution[1], np.repeat([6.0, 0.0], 30))
+    assert not found.attribution[0].any()
+    assert found.heatmap.shape == (2, 60)
+
+
+def test_a_function_has_checkpoints_and_partial_maps(tmp_path):
+    model = onnxsal.load(linear)
+    written = onnxsal.LoopOptions(checkpoint=tmp_path / "loop.npz")
+    model.explain([X, X / 2], "rise", samples=50, loop=written)
+    longer = model.explain([X, X / 2], "rise", samples=200, loop=written)
+    for one, x in zip(longer, (X, X / 2), strict=True):
+        assert_array_equal(one.attribution, model.explain(x, "rise", samples=200).attribution)
+    counts = [e.settings["samples"] for (e,) in model.improve(X, "rise", samples=200)]
+    assert counts == [200]  # in runs of 256
+    assert len(list(model.improve(X, "rise", samples=200, batch_size=50))) == 3
+    with pytest.raises(OutputError, match="belongs to another explanation"):
+        onnxsal.load(lambda x: -linear(x)).explain([X, X / 2], "rise", samples=50, loop=written)
+
+
+def test_whole_numbers_are_masked_to_whole_numbers_that_are_near():
+    proto = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (int64[N,12,2] x) => (float[N,1] y)'
+        "{ f = Cast<to=1>(x) y = ReduceSum<keepdims=0>(f, axes) }"
+    )
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1]), "axes"))
+    proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 2
+    settings = {"samples": 400, "cells": 4, "estimator": "paper"}
+    found = onnxsal.load(proto).explain(np.full((12, 2), 9), "rise", 0, **settings)
+    unrounded = onnxsal.load(lambda x: x.sum(axis=1)).explain(np.full((12, 2), 9.0), "rise", 0, **settings)
+    # Were they cut, the sum of twelve numbers would be lower by several.
+    assert_allclose(found.attribution, unrounded.attribution, atol=0.5)
+
+
+def test_it_takes_one_call_to_explain_a_function():
+    assert_array_equal(
+        onnxsal.explain(linear, X, "occlusion").attribution, onnxsal.load(linear).explain(X, "occlusion").attribution
+    )
 
 
 @pytest.mark.parametrize("fill", ["0.5", "mean"])
@@ -100,6 +160,10 @@ def test_a_forest_of_scikit_learn_is_explained(tmp_path):
         (lambda m: m.explain(X, "rise", 7), TargetError, "there is no class 7"),
         (lambda m: m.explain(np.array([np.nan, 1])), ImageError, "not finite"),
         (lambda m: m.explain(X, "rise", fill="blur"), MethodError, "neither a number nor zero or mean"),
+        (lambda m: m.explain(X, "rise", fill="nan"), MethodError, "neither a number nor zero or mean"),
+        (lambda m: m.explain(X, "occlusion", window=2), MethodError, "longer than the sample, which has 1 steps"),
+        (lambda m: m.explain(X, "rise", batch_size=-1), MethodError, "batch_size=-1 is no whole number"),
+        (lambda m: m.improve([X, X]).__next__(), MethodError, "improve takes one sample, not 2"),
     ],
 )
 def test_what_does_not_fit_is_one_clear_line(call, error, message):
@@ -110,6 +174,11 @@ def test_what_does_not_fit_is_one_clear_line(call, error, message):
 def test_a_function_that_gives_no_scores_is_refused():
     with pytest.raises(TargetError, match="no score for each"):
         onnxsal.load(lambda x: np.zeros(3)).explain(X)
+
+
+def test_scores_that_are_no_numbers_are_refused():
+    with pytest.raises(OnnxsalError, match="gives scores that are not finite"):
+        onnxsal.load(lambda x: np.where(x[:, :1] == 0, np.nan, x)).explain(X, "rise")
 
 
 def test_a_sample_from_the_command_line(tmp_path, monkeypatch):

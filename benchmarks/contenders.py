@@ -74,7 +74,7 @@ def settle(session: Session, batch: int) -> None:
     """Run a session until it works in the memory it keeps: it asks the system for large pages once that pays."""
     run = ours("", session, batch).run
     end = time.perf_counter() + SETTLING
-    while not session.settled and time.perf_counter() < end:
+    while session.pages is not None and not session.pages.settled and time.perf_counter() < end:
         run()
 
 

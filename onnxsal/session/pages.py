@@ -16,12 +16,12 @@ import mmap
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-MAPS, SMAPS = Path("/proc/self/maps"), Path("/proc/self/smaps")
+SMAPS = Path("/proc/self/smaps")
 POLICY, SIZE = (Path("/sys/kernel/mm/transparent_hugepage") / name for name in ("enabled", "hpage_pmd_size"))
 LARGE = 2 << 20  # bytes
 SMALL = mmap.PAGESIZE
@@ -65,7 +65,7 @@ class LargePages:
     """
 
     def __init__(self) -> None:
-        self._before = _spans(_PRIVATE.finditer(_read(MAPS))) if are_given() else None
+        self._before = [(m.start, m.end) for m in own_memory()] if are_given() else None
         self._lock = threading.Lock()
         self._ran = self._spent = 0.0
         self._moved = 0
@@ -125,9 +125,8 @@ def own_memory() -> Iterator[Mapping]:
     """Yield the memory that is the process's alone, as the system describes it."""
     text = _read(SMAPS)
     for found in _PRIVATE.finditer(text):
-        ((start, end),) = _spans([found])
         present, large = (_amount(text, name, found.end()) for name in ("Rss", "AnonHugePages"))
-        yield Mapping(start, end, found[3] == "[heap]", present - large)
+        yield Mapping(int(found[1], 16), int(found[2], 16), found[3] == "[heap]", present - large)
 
 
 def _amount(text: str, name: str, start: int) -> int:
@@ -148,10 +147,6 @@ def large_blocks(memory: Mapping, before: Sequence[Span]) -> Iterator[int]:
     """Yield the start of each 2 MB between a large page's bounds; outside a heap, of what was not there `before`."""
     for low, high in [(memory.start, memory.end)] if memory.heap else _outside(memory.start, memory.end, before):
         yield from range(-(-low // LARGE) * LARGE, high - LARGE + 1, LARGE)
-
-
-def _spans(found: Iterable[re.Match[str]]) -> list[Span]:
-    return [(int(match[1], 16), int(match[2], 16)) for match in found]
 
 
 def _outside(start: int, end: int, holes: Sequence[Span]) -> Iterator[Span]:

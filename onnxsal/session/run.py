@@ -31,6 +31,7 @@ class Session:
         outputs: Names of the outputs.
         metadata: The graph's `metadata_props`.
         providers: ONNX Runtime's names of the providers in use.
+        pages: Large pages for what the session works on; None on another device than the processor.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Session:
         """
         runtime = load_runtime()
         graph = str(source) if isinstance(source, Path) else source
-        self._pages = LargePages() if providers[0] == CPU else None
+        self.pages = LargePages() if providers[0] == CPU else None
         make = partial(_options, runtime, threads, packed=packed and not weights)
         try:
             if weights:
@@ -72,11 +73,6 @@ class Session:
         self.types: dict[str, str] = {i.name: i.type for i in self._session.get_inputs()}
         self.outputs: list[str] = [o.name for o in self._session.get_outputs()]
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
-
-    @property
-    def settled(self) -> bool:
-        """Whether runs take as long as they will from now on: large pages have been asked for, or need not be."""
-        return self._pages is None or self._pages.settled
 
     def run(
         self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None, *, batch_size: int | None = None
@@ -136,8 +132,8 @@ class Session:
             if isinstance(error, MemoryError) or any(words in str(error).lower() for words in NO_MEMORY):
                 raise OutOfMemory(f"too little memory to run the model: {first_line(error)}") from error
             raise OnnxsalError(f"ONNX Runtime failed to run the model: {first_line(error)}") from error
-        if self._pages is not None:
-            self._pages.after_run(time.perf_counter() - begin)
+        if self.pages is not None:
+            self.pages.after_run(time.perf_counter() - begin)
         return dict(zip(names, results, strict=True))
 
 

@@ -56,11 +56,11 @@ class System:
         self.write()
 
     def write(self):
-        lines = [f"{a:08x}-{b:08x} rw-p 00000000 00:00 0{self.path}\n" for a, b in self.spans]
-        (self.folder / "maps").write_text("".join(lines))
-        for place, (a, b) in enumerate(self.spans):
+        lines = []
+        for a, b in self.spans:
             large = sum(a <= block < b for block in self.large) * LARGE >> 10
-            lines[place] += f"Rss: {b - a >> 10} kB\nAnonHugePages: {large} kB\n"
+            lines.append(f"{a:08x}-{b:08x} rw-p 00000000 00:00 0{self.path}\n")
+            lines.append(f"Rss: {b - a >> 10} kB\nAnonHugePages: {large} kB\n")
         (self.folder / "smaps").write_text("".join(lines))
 
     def advise(self, block, advice):
@@ -77,7 +77,7 @@ class System:
 @pytest.fixture
 def system(tmp_path, monkeypatch):
     made = System(tmp_path)
-    for name, file in (("MAPS", "maps"), ("SMAPS", "smaps"), ("POLICY", "enabled"), ("SIZE", "size")):
+    for name, file in (("SMAPS", "smaps"), ("POLICY", "enabled"), ("SIZE", "size")):
         monkeypatch.setattr(pages, name, tmp_path / file)
     monkeypatch.setattr(pages, "seconds_for_one", lambda: 1.0)
     monkeypatch.setattr(pages, "_advise", made.advise)

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from onnxsal import __version__
 from onnxsal.errors import ModelError
-from onnxsal.explanation.sharing import PROTOBUF_LIMIT, open_session, own_bytes, save_model
+from onnxsal.explanation.sharing import open_session, own_bytes, save_model
 from onnxsal.graph.footprint import Footprint
 from onnxsal.methods.registry import Method
 from onnxsal.model.network import Network
+from onnxsal.model.source import PROTOBUF_LIMIT
 from onnxsal.session import Cache, Session
 from onnxsal.targets import Form
 

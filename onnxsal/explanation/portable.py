@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnxsal.errors import OnnxsalError, OutputError
-from onnxsal.explanation.sharing import PROTOBUF_LIMIT, own_bytes, weight_bytes
+from onnxsal.explanation.sharing import own_bytes, weight_bytes
 from onnxsal.model.card import Card, card_to_metadata
+from onnxsal.model.source import PROTOBUF_LIMIT
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxsal.model.source import Source
+from onnxsal.model.source import PROTOBUF_LIMIT, Source
 from onnxsal.session import Session
 from onnxsal.session.lending import Weights
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
-PROTOBUF_LIMIT = 2_000_000_000  # bytes
 SMALL = 1024  # bytes; what is smaller stays inside
 BEYOND = 1 << 40  # bytes; no such file ends behind that
 PLACES = "onnxsal.weights"

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
+PROTOBUF_LIMIT = 2_000_000_000
+"""Bytes of weights that one ONNX file can hold; Protobuf ends at 2 GiB, and the graph takes some of it."""
+
 _CHUNK = 1 << 20
 # First bytes of files that people take for ONNX, and what they are.
 _OTHER_FORMATS = (
@@ -103,7 +106,7 @@ class Source:
         self.data = data
         name = path.name if path else "the model"
         head = hashlib.sha256()
-        for chunk in _chunks(path, data, name):
+        for chunk in _chunks(path, data):
             head.update(chunk)
         entry = f"{head.hexdigest()}.signature-2.json"
         found = known(entry)
@@ -142,7 +145,7 @@ class Source:
         import onnx
         from google.protobuf.message import DecodeError
 
-        data = self.data if self.data is not None else _read(self.path, name)
+        data = self.data if self.data is not None else b"".join(_chunks(self.path, None))
         _check_format(data, name)
         try:
             proto = onnx.load_model_from_string(data)
@@ -159,7 +162,7 @@ class Source:
     def _hash_external(self, head: "hashlib._Hash") -> str:
         for location in self.signature.external:
             path = self.external_path(location)
-            for chunk in _chunks(path, None, location):
+            for chunk in _chunks(path, None):
                 head.update(chunk)
         return head.hexdigest()
 
@@ -240,7 +243,7 @@ def _check_external_sizes(model: "ir.Model", name: str) -> None:
                     )
 
 
-def _chunks(path: Path | None, data: bytes | None, name: str) -> Iterator[bytes]:
+def _chunks(path: Path | None, data: bytes | None) -> Iterator[bytes]:
     if data is not None:
         yield data
         return
@@ -251,10 +254,6 @@ def _chunks(path: Path | None, data: bytes | None, name: str) -> Iterator[bytes]
                 yield chunk
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def _read(path: Path | None, name: str) -> bytes:
-    return b"".join(_chunks(path, None, name))
 
 
 def _check_format(data: bytes, name: str) -> None:

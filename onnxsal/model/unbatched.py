@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from onnxsal.errors import UnsupportedModel
 from onnxsal.model.card import InputInfo
-from onnxsal.model.source import Source
+from onnxsal.model.source import PROTOBUF_LIMIT, Source
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+LAST_OPSET_WITH_AXES_AS_ATTRIBUTE = 12
 COLOURS = 3
 SMALLEST = 16
 """Rows and columns from which three axes are a photo rather than a series with three channels."""
@@ -46,15 +47,10 @@ class OnePhoto(Source):
 
         model = super().load_ir()
         (image,) = (v for v in model.graph.inputs if not v.is_initializer())
-        name, axis = str(image.name), ir.Value(name=f"{image.name}_axis")
+        name = str(image.name)
         longer = ir.Value(name=name, type=image.type, shape=ir.Shape([1, *(image.shape or ())]))
         image.name = f"{name}_alone"
-        squeezed = ir.Node("", "Squeeze", [longer, axis], num_outputs=1, name=image.name)
-        axis.const_value = ir.tensor([0], ir.DataType.INT64, name=axis.name)
-        if model.opset_imports.get("", 0) < 13:
-            squeezed = ir.Node("", "Squeeze", [longer], [ir.AttrInt64s("axes", [0])], num_outputs=1, name=image.name)
-        else:
-            model.graph.register_initializer(axis)
+        squeezed = _squeeze(model, longer, image.name)
         model.graph.insert_before(model.graph[0], squeezed)
         image.replace_all_uses_with(squeezed.outputs[0], replace_graph_outputs=True)
         model.graph.inputs[list(model.graph.inputs).index(image)] = longer
@@ -70,7 +66,7 @@ class OnePhoto(Source):
         """
         import onnx_ir as ir
 
-        if self.external_bytes >= 2_000_000_000:
+        if self.external_bytes >= PROTOBUF_LIMIT:
             raise UnsupportedModel(
                 "the model takes one photo without an axis of samples, and is too large to be given one: export it "
                 "with an input (1, 3, H, W)"
@@ -78,3 +74,16 @@ class OnePhoto(Source):
         proto = ir.to_proto(ir.external_data.load_to_model(self.load_ir()))
         data: bytes = proto.SerializeToString()
         return data
+
+
+def _squeeze(model: "ir.Model", value: "ir.Value", name: str) -> "ir.Node":
+    """Return a node that takes the first axis off a value, as the model's opset writes it."""
+    import onnx_ir as ir
+
+    from onnxsal.graph.canonical import opset_of
+
+    if opset_of(model) <= LAST_OPSET_WITH_AXES_AS_ATTRIBUTE:
+        return ir.Node("", "Squeeze", [value], [ir.AttrInt64s("axes", [0])], num_outputs=1, name=name)
+    axis = ir.Value(name=f"{value.name}_axis", const_value=ir.tensor([0], ir.DataType.INT64, name=f"{value.name}_axis"))
+    model.graph.register_initializer(axis)
+    return ir.Node("", "Squeeze", [value, axis], num_outputs=1, name=name)

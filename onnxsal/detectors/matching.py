@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from onnxsal.detectors.detections import Detections
 from onnxsal.detectors.peeling import LARGEST, Boxes, Corners, Peel, Scores, is_wide
+from onnxsal.graph.flow import read_values, subgraphs
 from onnxsal.graph.types import dims, is_float
 
 Array = npt.NDArray[Any]
@@ -101,8 +102,8 @@ def _behind_selection(graph: ir.Graph) -> list[ir.Value]:
     sources: dict[ir.Value, int] = {}
     for i, node in enumerate(nodes):
         behind = 1 << i
-        for value in _read_by(node):
-            behind |= 0 if value is None else sources.get(value, 0)
+        for value in read_values(node):
+            behind |= sources.get(value, 0)
         sources |= dict.fromkeys(node.outputs, behind)
     chosen = [(i, sources[node.outputs[0]]) for i, node in enumerate(nodes) if _selects(node)]
     # What is selected from is selected itself in some heads: the regions of an R-CNN, the queries of RT-DETR.
@@ -114,27 +115,8 @@ def _behind_selection(graph: ir.Graph) -> list[ir.Value]:
 
 def _selects(node: ir.Node) -> bool:
     """Tell whether a node selects boxes, or a body of it does: torchvision suppresses in the branches of an If."""
-    return any(n.op_type in ("NonMaxSuppression", "TopK") for n in [node, *_inner_nodes(node)])
-
-
-def _inner_nodes(node: ir.Node) -> Iterator[ir.Node]:
-    for body in _bodies(node):
-        for inner in body:
-            yield inner
-            yield from _inner_nodes(inner)
-
-
-def _bodies(node: ir.Node) -> Iterator[ir.Graph]:
-    for attribute in node.attributes.values():
-        if isinstance(attribute, ir.Attr) and attribute.type == ir.AttributeType.GRAPH:
-            yield attribute.as_graph()
-
-
-def _read_by(node: ir.Node) -> Iterator[ir.Value | None]:
-    """Yield what a node reads, in its bodies as well."""
-    yield from node.inputs
-    for body in _bodies(node):
-        yield from (v for inner in body for v in _read_by(inner))
+    inner = (n for body in subgraphs(node) for n in ir.traversal.RecursiveGraphIterator(body))
+    return any(n.op_type in ("NonMaxSuppression", "TopK") for n in (node, *inner))
 
 
 # ----- What they hold -----

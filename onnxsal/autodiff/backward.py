@@ -14,8 +14,8 @@ import onnx_ir as ir
 from onnxsal.autodiff.bodies import Request, Whole
 from onnxsal.autodiff.broadcast import unbroadcast
 from onnxsal.autodiff.narrow import Window, join, passes, window_of
-from onnxsal.autodiff.node import NodeView, formal_name
-from onnxsal.autodiff.path import Missing, Path, active_inputs, active_reads, find_path, look_inside, schema_of
+from onnxsal.autodiff.node import NodeView, formal_name, schema_of
+from onnxsal.autodiff.path import Missing, Path, active_inputs, active_reads, find_path, look_inside
 from onnxsal.autodiff.primal import Primal
 from onnxsal.autodiff.registry import SCATTER_FREE, STANDARD, ZERO, Cotangents, Rule, RuleBook
 from onnxsal.errors import MissingRule, UnsupportedModel

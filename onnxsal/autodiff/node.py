@@ -41,13 +41,7 @@ class NodeView:
         self._keep_half = keep_half
         self._cut = cut
         self._made: dict[Any, Any] = {}
-        domain = "" if node.domain == "ai.onnx" else node.domain
-        try:
-            self._schema: onnx.defs.OpSchema | None = onnx.defs.get_schema(
-                node.op_type, *([domain] if domain else [op.opset, ""])
-            )
-        except onnx.defs.SchemaError:
-            self._schema = None
+        self._schema = schema_of(op, node)
 
     @property
     def op_type(self) -> str:
@@ -161,6 +155,15 @@ class NodeView:
         if not self._keep_half and value.dtype in HALVES and isinstance(value.type, ir.TensorType):
             value = self._op.cast(value, ir.DataType.FLOAT)
         return value if self._cut is None else self._cut(value)
+
+
+def schema_of(op: Op, node: ir.Node) -> onnx.defs.OpSchema | None:
+    """Return the schema of a node's operator; None for operators that ONNX does not define."""
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    try:
+        return onnx.defs.get_schema(node.op_type, *([domain] if domain else [op.opset, ""]))
+    except onnx.defs.SchemaError:
+        return None
 
 
 def formal_name(schema: onnx.defs.OpSchema | None, index: int) -> str:

@@ -3,11 +3,10 @@
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 
-import onnx
 import onnx_ir as ir
 
 from onnxsal.autodiff.bodies import Body, Inside
-from onnxsal.autodiff.node import formal_name
+from onnxsal.autodiff.node import formal_name, schema_of
 from onnxsal.autodiff.primal import Primal
 from onnxsal.autodiff.registry import ZERO, Rule, RuleBook, Undefined
 from onnxsal.graph.builder import Op
@@ -89,15 +88,6 @@ def active_reads(op: Op, node: ir.Node, active: Set[ir.Value]) -> list[ir.Value]
     """Return the values that carry a gradient, among those that a node and its bodies read, each once."""
     read = dict.fromkeys([*(v for v in node.inputs if v is not None), *captured(node)])
     return [v for v in read if v in active and op.once(Primal).carries(v)]
-
-
-def schema_of(op: Op, node: ir.Node) -> onnx.defs.OpSchema | None:
-    """Return the schema of a node's operator; None for operators that ONNX does not define."""
-    domain = "" if node.domain == "ai.onnx" else node.domain
-    try:
-        return onnx.defs.get_schema(node.op_type, *([domain] if domain else [op.opset, ""]))
-    except onnx.defs.SchemaError:
-        return None
 
 
 class _Search:

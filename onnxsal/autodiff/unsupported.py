@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from onnxsal.autodiff.node import formal_name
-from onnxsal.autodiff.path import find_path, schema_of
+from onnxsal.autodiff.node import formal_name, schema_of
+from onnxsal.autodiff.path import find_path
 from onnxsal.autodiff.registry import STANDARD, RuleBook
 from onnxsal.graph.builder import Op
 from onnxsal.graph.canonical import opset_of

@@ -70,16 +70,16 @@ class ArraySubject:
 
         def run(draws: Draws) -> Floats:
             masks = self.plane.spread(space.render(draws))
-            return self.scores(fill + masks * (self.x - fill), probability=probability)
+            return self.scores(fill + masks * (self.x - fill))
 
         return run
 
     def whole_scores(self, *, probability: bool) -> Floats:
         """Return the scores (1, T) of the sample as it is."""
-        return self.scores(self.x, probability=probability)
+        return self.scores(self.x)
 
-    def scores(self, x: Array, *, probability: bool) -> Floats:
-        """Return the scores (n, T) of samples (n, ...).
+    def scores(self, x: Array) -> Floats:
+        """Return the scores (n, T) of samples (n, ...), as the model gives them: what they are nobody says.
 
         Raises:
             OnnxsalError: One is no finite number.

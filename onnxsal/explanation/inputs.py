@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Array = npt.NDArray[Any]
-ImageLike = "str | os.PathLike[str] | Image.Image | Array | Sequence[Any]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,9 +91,8 @@ def _from_model_input(image: Array, card: ResolvedCard, name: str) -> list[Sampl
     batch = image if image.ndim == 4 else image[None]
     if batch.ndim != 4 or not _fits(batch.shape, info) or 0 in batch.shape:
         raise ImageError(
-            f"an array of shape {image.shape} does not fit input {plain(info.name)!r} {info.shown_shape}; give "
-            f"one of that "
-            f"shape, a uint8 array (H, W, C), a Pillow image or a path"
+            f"an array of shape {image.shape} does not fit input {plain(info.name)!r} {info.shown_shape}; give one of "
+            f"that shape, a uint8 array (H, W, C), a Pillow image or a path"
         )
     if not np.isfinite(batch).all():
         raise ImageError("the array has values that are not finite")

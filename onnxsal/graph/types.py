@@ -1,7 +1,5 @@
 """What is known of a value before it runs: its type and shape, in onnx_ir's terms and in ONNX's."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -89,8 +87,3 @@ def annotate(value: ir.Value, proto: onnx.TypeProto) -> None:
     if typed is not None:
         value.type = typed
     value.shape = ir.serde.deserialize_type_proto_for_shape(proto)
-
-
-def shape_of(shape: Sequence[Dim]) -> ir.Shape:
-    """Build an onnx_ir shape from numbers, names and None."""
-    return ir.Shape(list(shape))

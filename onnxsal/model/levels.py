@@ -39,9 +39,7 @@ def level_layers(grid: Grid, graph: ir.Graph, layers: Sequence[Layer]) -> dict[t
 
 def _is_convolved(value: ir.Value) -> bool:
     node = value.producer()
-    while (
-        node is not None and node.op_type in ("Cast", "DequantizeLinear", "Mul", "Add") and node.inputs[0] is not None
-    ):
+    while node is not None and node.op_type in SCALING and node.inputs[0] is not None:
         value, node = node.inputs[0], node.inputs[0].producer()
     return node is not None and node.op_type in CONVOLUTIONS
 

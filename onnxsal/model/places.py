@@ -148,7 +148,7 @@ def resample(place: Place, before: Sequence[int], after: Sequence[int]) -> Place
         The new place, constant along channels; None if cells are not laid out along the axes.
     """
     place = mean(place, [1])
-    rows = [_resample_row(place[k], before, after) for k in (SAMPLE, Y, X)]
+    rows = [_resample_row(place[k], after) for k in (SAMPLE, Y, X)]
     if any(row is None for row in rows):
         return place if list(before) == list(after) else None
     found = [row for row in rows if row is not None]
@@ -156,7 +156,7 @@ def resample(place: Place, before: Sequence[int], after: Sequence[int]) -> Place
     return np.stack([np.broadcast_to(row, shape) for row in found])
 
 
-def _resample_row(row: NDArray[np.float32], before: Sequence[int], after: Sequence[int]) -> NDArray[np.float32] | None:
+def _resample_row(row: NDArray[np.float32], after: Sequence[int]) -> NDArray[np.float32] | None:
     """Resample one coordinate, (N, 1, *spatial), which may change along one spatial axis only."""
     axes = range(2, row.ndim)
     varied = [axis for axis in axes if row.shape[axis] > 1 and np.any(extent(row, axis) > NEAR)]

@@ -60,6 +60,9 @@ def yolov7(evidence: Evidence) -> Candidate | None:
     name, shape = next(iter(evidence.outputs.items()))
     if len(evidence.outputs) != 1 or len(shape) != 2 or shape[1] != 7:
         return None
+    # A classifier of seven classes has rows of seven, too.
+    if not (evidence.suppresses or name.endswith("flat_predictions")):
+        return None
     nas = name.endswith("flat_predictions") or "nas" in evidence.metadata.get("description", "").lower()
     score, label = (5, 6) if nas else (6, 5)
     order = "score, class (YOLO-NAS)" if nas else "class, score (YOLOv7)"

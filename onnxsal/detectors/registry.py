@@ -73,6 +73,13 @@ class Evidence:
         return {node.op_type for node in self.model.graph}
 
     @cached_property
+    def suppresses(self) -> bool:
+        """Whether the model suppresses boxes itself, in a branch of it maybe."""
+        return any(
+            node.op_type == "NonMaxSuppression" for node in ir.traversal.RecursiveGraphIterator(self.model.graph)
+        )
+
+    @cached_property
     def labels(self) -> int:
         """Number of classes to allow for where the outputs do not say: the card's, or as many as COCO has numbers."""
         return self.classes or 91

@@ -127,7 +127,7 @@ class Opened:
         import json
 
         key = hashlib.sha256(json.dumps([self.network.sha256, self.network.reading_key]).encode()).hexdigest()
-        name = f"{key}.{what}-3.json"
+        name = f"{key}.{what}-4.json"
         found = self._cache.read_json(name)
         if found is None:
             found = make()

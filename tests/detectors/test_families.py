@@ -131,7 +131,8 @@ def end2end() -> Head:
 
 
 def yolov7_rows() -> Head:
-    return Head("yolov7-end2end", head({"output": np.array([[0, *BOX, CLASS, SCORE]], np.float32)}), top_only=True)
+    rows_of_7 = np.array([[0, *BOX, CLASS, SCORE]], np.float32)
+    return Head("yolov7-end2end", head({"output": rows_of_7}, suppressed=True), top_only=True)
 
 
 def yolo_nas_rows() -> Head:
@@ -407,6 +408,13 @@ def test_inspect_says_what_speaks_for_a_head():
     found = load(yolox_raw()).inspect().detectors
     assert found[0]["decoder"] == "yolox"
     assert "boxes are not decoded in the graph (no Exp)" in found[0]["evidence"]
+
+
+def test_seven_classes_are_no_row_of_a_box():
+    for shape in ((1, 7), (1, 7, 1, 1)):
+        model = onnxsal.load(head({"output": np.arange(7, dtype=np.float32).reshape(shape)}), card={"scale": 1})
+        assert not model.inspect().detectors
+        assert model.explain(np.zeros((1, 3, 64, 64), np.float32), "occlusion", window=64).target.index == 6
 
 
 def test_every_decoder_has_a_head_here():

@@ -18,6 +18,7 @@ def head(
     inputs: Outputs | None = None,
     constant: Outputs | None = None,
     through: Mapping[str, str] | None = None,
+    suppressed: bool = False,
 ) -> onnx.ModelProto:
     """Return a model whose outputs are the given arrays, whatever the photo shows.
 
@@ -30,6 +31,7 @@ def head(
         inputs: Inputs beside the image, by name; their arrays only say type and shape.
         constant: Columns that are joined to an output and do not depend on the image, by its name.
         through: Operator by output that the array passes last: `Sigmoid` takes the given array as its result.
+        suppressed: Whether a NonMaxSuppression is among what they are computed from.
     """
     image = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, *size])
     others = [
@@ -38,9 +40,11 @@ def head(
     ]
     nodes = [
         helper.make_node("ReduceMean", ["images"], ["mean"], keepdims=0),
-        helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
+        helper.make_node("Mul", ["mean", "zero"], ["none" if suppressed else "nothing"]),
     ]
     weights = [numpy_helper.from_array(np.float32(0), "zero")]
+    if suppressed:
+        nodes += _suppression(weights)
     infos = []
     for name, array in outputs.items():
         infos.append(helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape))
@@ -50,6 +54,21 @@ def head(
     helper.set_model_props(model, dict(metadata or {}))
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _suppression(weights: list[TensorProto]) -> list[onnx.NodeProto]:
+    """Return what makes `nothing` of `none`, by way of the indices of the one box that is left."""
+    weights += [
+        numpy_helper.from_array(np.array([[[0, 0, 1, 1]]], np.float32), "some_box"),
+        numpy_helper.from_array(np.array([1, 1, 1]), "one"),
+        numpy_helper.from_array(np.array([1]), "most"),
+    ]
+    return [
+        helper.make_node("Reshape", ["none", "one"], ["some_score"]),
+        helper.make_node("NonMaxSuppression", ["some_box", "some_score", "most"], ["left"]),
+        helper.make_node("Cast", ["left"], ["indices"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMax", ["indices"], ["nothing"], keepdims=0),
+    ]
 
 
 def _output(

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import onnx
-import onnx.reference
 import onnx_ir as ir
 
+from onnxsal.graph.evaluation import evaluate
 from onnxsal.graph.flow import subgraphs
 from onnxsal.graph.types import constant, static_shape
 
@@ -89,24 +88,8 @@ def _measure(node: ir.Node) -> ir.TensorProtocol:
 
 
 def _evaluate(node: ir.Node, arrays: Sequence[np.ndarray | None], opset: int) -> list[np.ndarray] | None:
-    inputs = {str(v.name): a for v, a in zip(node.inputs, arrays, strict=True) if v is not None}
-    proto = onnx.helper.make_model(
-        onnx.helper.make_graph(
-            [ir.serde.serialize_node(node)],
-            "constant",
-            [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in inputs],
-            [onnx.helper.make_value_info(str(v.name), onnx.TypeProto()) for v in node.outputs],
-        ),
-        opset_imports=[onnx.helper.make_opsetid("", opset)],
-    )
-    try:
-        outputs = onnx.reference.ReferenceEvaluator(proto).run(None, inputs)
-    except Exception:  # whatever the evaluator lacks stays a node, which ONNX Runtime computes
-        return None
-    found = [np.asarray(a) for a in outputs if hasattr(a, "dtype")]
-    if len(found) < len(node.outputs) or any(a.size > LARGEST for a in found):
-        return None
-    return found
+    found = evaluate(node, arrays, opset)  # what cannot be computed stays a node, which ONNX Runtime computes
+    return None if found is None or any(a.size > LARGEST for a in found) else found
 
 
 def _tensor(array: np.ndarray) -> ir.TensorProtocol:

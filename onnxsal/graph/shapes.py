@@ -16,6 +16,7 @@ import onnx
 import onnx.shape_inference
 import onnx_ir as ir
 
+from onnxsal.graph.evaluation import evaluate
 from onnxsal.graph.expansions import Expanded, expand, is_foreign
 from onnxsal.graph.types import UNINFERRED, dims, type_proto
 
@@ -135,16 +136,18 @@ class Shapes:
         if node.op_type == "Shape" and node.domain == "" and (shape := self.shape(node.inputs[0])) is not None:
             part = slice(node.attributes.get_int("start", 0), node.attributes.get_int("end", len(shape)))
             return [np.array(shape[part], np.int64)]
-        inputs = [v for v in node.inputs if v is not None]
-        arrays = [a for v in inputs if (a := self.array(v)) is not None]
-        if not arrays or len(arrays) < len(inputs) or node.domain != "" or not _deterministic(node):
+        arrays = [self.array(v) for v in node.inputs]
+        known = [a is not None or v is None for v, a in zip(node.inputs, arrays, strict=True)]
+        if all(a is None for a in arrays) or not all(known) or node.domain != "" or not _deterministic(node):
             return []
         # A few numbers can say how large an array of weights to fill.
         if any((shape := self.shape(v)) is not None and prod(shape) > MOST_INTEGERS for v in node.outputs):
             return []
-        key = (node.op_type, repr(sorted(node.attributes.items())), *((a.dtype, a.shape, a.tobytes()) for a in arrays))
+        contents = [None if a is None else (a.dtype, a.shape, a.tobytes()) for a in arrays]
+        key = (node.op_type, repr(sorted(node.attributes.items())), len(node.outputs), *contents)
         if key not in self._computed:
-            self._computed[key] = _evaluate(node, arrays, self._opset)
+            # Where the evaluator cannot, the value is simply not known.
+            self._computed[key] = evaluate(node, arrays, self._opset) or []
         return self._computed[key]
 
     # ----- Inference -----
@@ -207,15 +210,3 @@ def _deterministic(node: ir.Node) -> bool:
     """Exclude what is random, or holds graphs of its own."""
     graphs = any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
     return not graphs and not node.op_type.startswith(("Random", "Bernoulli", "Multinomial"))
-
-
-def _evaluate(node: ir.Node, arrays: Sequence[Array], opset: int) -> list[Array]:
-    """Run one node in ONNX's reference evaluator; return nothing where it has no kernel."""
-    import onnx.reference  # 0.1 s, and a network without computed shapes needs none of it
-
-    feeds = dict(zip([str(v.name) for v in node.inputs if v is not None], arrays, strict=True))
-    try:
-        runner = onnx.reference.ReferenceEvaluator(ir.serde.serialize_node(node))
-        return [np.asarray(a) for a in runner.run(None, feeds)]
-    except Exception:  # whatever the evaluator raises, the value is then simply not known
-        return []

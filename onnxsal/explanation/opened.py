@@ -1,11 +1,14 @@
 """A model that is open: its sessions, and what was found out about it once for all."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy.typing as npt
 
+from onnxsal import __version__
 from onnxsal.errors import TargetError
 from onnxsal.explanation.compiled import Compiler
 from onnxsal.explanation.sharing import open_model
@@ -14,6 +17,9 @@ from onnxsal.model.network import Network
 from onnxsal.session import Cache, Session, resolve_providers, runtime_version
 
 Array = npt.NDArray[Any]
+
+# Raised whenever something else is found out about the same model, so that old entries are not found.
+FORMAT = 5
 
 
 class Opened:
@@ -58,8 +64,6 @@ class Opened:
 
     def provenance(self, session: Session) -> dict[str, str]:
         """Return what made an explanation."""
-        from onnxsal import __version__
-
         return {
             "model": self.name,
             "model_sha256": self.network.sha256,
@@ -74,9 +78,7 @@ class Opened:
     def labels(self) -> list[str] | None:
         """Names of the classes."""
         card = self.network.card.card
-        if card.labels is None:
-            return None
-        return [card.label_of(i) for i in range(len(card.labels) + bool(card.background))]
+        return None if card.classes is None else [card.label_of(i) for i in range(card.classes)]
 
     @cached_property
     def head(self) -> dict[str, Any]:
@@ -121,13 +123,10 @@ class Opened:
 
         return batch_agrees(self.network, self.plain, self.providers)
 
-    def _kept(self, what: str, make: Any) -> Any:
+    def _kept(self, what: str, make: Callable[[], Any]) -> Any:
         """Return what was found out about this model, in an earlier run maybe."""
-        import hashlib
-        import json
-
-        key = hashlib.sha256(json.dumps([self.network.sha256, self.network.reading_key]).encode()).hexdigest()
-        name = f"{key}.{what}-4.json"
+        key = [FORMAT, __version__, self.network.sha256, self.network.reading_key]
+        name = f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()}.{what}.json"
         found = self._cache.read_json(name)
         if found is None:
             found = make()

@@ -41,9 +41,8 @@ def find_heads(network: Network) -> list[Candidate]:
 
     Where an output may be scores of classes just as well, a head counts only if it is sure, or the card says so.
     """
-    card = network.card
-    said = None if card.sources.get("task", "").startswith("guess") else card.card.task
-    if said not in (None, "detection") or (said is None and card.card.output is not None):
+    said = network.card.said_task
+    if said not in (None, "detection") or (said is None and network.card.card.output is not None):
         return []
     least = 0.0 if said == "detection" or network.findings().head.output is None else SURE
     return [candidate for candidate in find_candidates(network, None) if candidate.sure >= least]
@@ -53,8 +52,7 @@ def _evidence(network: Network, batched: bool) -> Evidence:
     card = network.card.card
     if card.size is None:
         raise DetectorError("the size of the model's input is not known: give size = [H, W] in the card")
-    labels = None if card.labels is None else len(card.labels) + bool(card.background)
-    return Evidence(network.graph(batched=batched), network.signature.metadata, card.size, labels)
+    return Evidence(network.graph(batched=batched), network.signature.metadata, card.size, card.classes)
 
 
 def surest(network: Network, decoder: str | None, *, batched: bool = False) -> Candidate:

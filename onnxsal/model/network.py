@@ -40,9 +40,9 @@ class Network:
 
     @property
     def reading_key(self) -> list[object]:
-        """What of the card decides how the graph is read."""
+        """What of the card decides how the graph is read, as classes or as a detector's head."""
         card = self.card.card
-        return [self.card.image.name, card.layout, card.size, card.output]
+        return [self.card.image.name, card.layout, card.size, card.output, self.card.said_task, card.classes]
 
     @cached_property
     def _original(self) -> "ir.Model":

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 PROTOBUF_LIMIT = 2_000_000_000
 """Bytes of weights that one ONNX file can hold; Protobuf ends at 2 GiB, and the graph takes some of it."""
 
+# Raised whenever something else is read of a header, so that old entries are not found.
+FORMAT = 2
+
 _CHUNK = 1 << 20
 # First bytes of files that people take for ONNX, and what they are.
 _OTHER_FORMATS = (
@@ -108,7 +111,7 @@ class Source:
         head = hashlib.sha256()
         for chunk in _chunks(path, data):
             head.update(chunk)
-        entry = f"{head.hexdigest()}.signature-2.json"
+        entry = f"{head.hexdigest()}.signature-{FORMAT}.json"
         found = known(entry)
         if found is None:
             with self.blamed():

@@ -67,6 +67,16 @@ def test_masks_say_nothing_of_the_place_of_a_side(model):
         model.explain(PHOTO, "rise", "box:0,x1", samples=4)
 
 
+def test_what_a_card_once_said_is_not_remembered_for_another(tmp_path, monkeypatch):
+    monkeypatch.setenv("ONNXSAL_CACHE", str(tmp_path))
+    mistaken = onnxsal.load(detector(), card=CARD | {"task": "classification"})
+    with pytest.raises(TargetError):
+        mistaken.explain(PHOTO, "grad-cam")
+    few = onnxsal.load(detector(), card={k: v for k, v in CARD.items() if k not in ("task", "labels")})
+    assert few.explain(PHOTO, "grad-cam").detection.label.startswith("class ")
+    assert onnxsal.load(detector(), card=CARD).explain(PHOTO, "grad-cam").detection is not None
+
+
 def test_settings_of_detections_are_refused_where_classes_are_explained():
     text = """<ir_version: 8, opset_import: ["" : 17]> net (float[1,3,8,8] x) => (float[1,3] y) {
       pooled = GlobalAveragePool(x)

@@ -74,6 +74,11 @@ class Card:
         for name, value in checked({f.name: getattr(self, f.name) for f in dataclasses.fields(self)}, "card").items():
             object.__setattr__(self, name, value)
 
+    @property
+    def classes(self) -> int | None:
+        """How many classes the labels are of, the background among them; None without labels."""
+        return None if self.labels is None else len(self.labels) + bool(self.background)
+
     def label_of(self, index: int) -> str:
         """Return the label of class `index`, or "class 7" where the card has none for it."""
         if self.background and index == 0:

@@ -50,6 +50,11 @@ class ResolvedCard:
         """The fields that were guessed, in the card's order."""
         return tuple(key for key in CHECKS if self.sources.get(key, "").startswith("guess"))
 
+    @property
+    def said_task(self) -> str | None:
+        """What some source says that the model does; None where that is only guessed."""
+        return None if "task" in self.guesses else self.card.task
+
 
 def resolve_card(
     inputs: Sequence[InputInfo],

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from onnxsal.detectors.registry import Proposals
 from onnxsal.graph.builder import Op, rank
 
 Floats = npt.NDArray[np.float32]
@@ -25,6 +26,15 @@ def from_centres(op: Op, centres: ir.Value, sizes: ir.Value) -> ir.Value:
     """Return (..., 4) corners from centres (..., 2) and sizes (..., 2)."""
     half = op.Mul(sizes, op.scalar(0.5, like=sizes))
     return op.Concat(op.Sub(centres, half), op.Add(centres, half), axis=-1)
+
+
+def hull(op: Op, centres: ir.Value, sizes: ir.Value, angles: ir.Value) -> ir.Value:
+    """Return corners (..., 4) of the upright boxes around boxes (..., 2) turned by angles (..., 1), in radians."""
+    wide, high = op.Abs(op.Cos(angles)), op.Abs(op.Sin(angles))
+    width, height = part(op, sizes, 0, 1), part(op, sizes, 1, 2)
+    across = op.Add(op.Mul(width, wide), op.Mul(height, high))
+    down = op.Add(op.Mul(width, high), op.Mul(height, wide))
+    return from_centres(op, centres, op.Concat(across, down, axis=-1))
 
 
 def grid(size: tuple[int, int], strides: Sequence[int]) -> tuple[Floats, Floats]:
@@ -71,6 +81,13 @@ def one_of(op: Op, classes: ir.Value, scores: ir.Value, count: int, first: int) 
     numbers = op.const(np.arange(first, first + count), ir.DataType.INT64)
     hit = op.Equal(op.Unsqueeze(op.cast(classes, ir.DataType.INT64), [2]), numbers)
     return op.Mul(op.cast(hit, scores.dtype), op.Unsqueeze(scores, [2]))
+
+
+def finished(op: Op, boxes: ir.Value, scores: ir.Value, classes: ir.Value, count: int, first: int = 0) -> Proposals:
+    """Return proposals of which the best class alone is known; boxes (N, D, 4) or (D, 4), scores and classes alike."""
+    boxes, scores, classes = with_batch(op, boxes, 3), with_batch(op, scores, 2), with_batch(op, classes, 2)
+    probabilities = one_of(op, classes, scores, count, first)
+    return Proposals(boxes, probabilities, top_only=True, first_class=first)
 
 
 def side_distances(op: Op, centres: ir.Value, distances: ir.Value) -> ir.Value:

@@ -6,37 +6,10 @@ box that falls below the exporter's threshold counts as gone.
 
 import onnx_ir as ir
 
-from onnxsal.detectors.emit import column, one_of, part, rows_first, to_pixels, with_batch
+from onnxsal.detectors.emit import column, finished, part, rows_first, to_pixels
 from onnxsal.detectors.registry import Candidate, Evidence, Proposals, decoder
 from onnxsal.graph.builder import Op
 from onnxsal.graph.find import find_value
-
-
-def finished(op: Op, boxes: ir.Value, scores: ir.Value, classes: ir.Value, count: int, first: int = 0) -> Proposals:
-    """Return proposals of which the best class alone is known; boxes (N, D, 4) or (D, 4), scores and classes alike."""
-    boxes, scores, classes = with_batch(op, boxes, 3), with_batch(op, scores, 2), with_batch(op, classes, 2)
-    probabilities = one_of(op, classes, scores, count, first)
-    return Proposals(boxes, probabilities, top_only=True, first_class=first)
-
-
-@decoder("rows-of-6")
-def rows_of_6(evidence: Evidence) -> Candidate | None:
-    """Recognise (N, D, 6): x1, y1, x2, y2, score, class, as YOLOv10, YOLO26 and Ultralytics' `nms=True` write it."""
-    name, shape = next(iter(evidence.outputs.items()))
-    if len(shape) != 3 or shape[2] != 6 or len(evidence.outputs) != 1 or evidence.cells() == shape[1]:
-        return None
-    author = evidence.metadata.get("author") == "Ultralytics"
-    said = [
-        f"output {name!r} has rows of 6: corners, score, class",
-        *(["metadata: author Ultralytics"] if author else []),
-    ]
-
-    def decode(op: Op) -> Proposals:
-        rows = find_value(op.graph, name)
-        return finished(op, part(op, rows, 0, 4), column(op, rows, 4), column(op, rows, 5), evidence.labels)
-
-    return Candidate("rows-of-6", said, decode, 0.9 if author else 0.6)
-
 
 DETS = ("det_boxes", "det_scores", "det_classes")
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from onnxsal.errors import DetectorError
-from onnxsal.graph.types import dims
 
 if TYPE_CHECKING:
     from onnxsal.graph.builder import Op
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
 Shape = tuple[int | str | None, ...]
 Decode = Callable[["Op"], "Proposals"]
 STRIDES = (8, 16, 32)
+PYRAMIDS = (STRIDES, (*STRIDES, 64), (4, *STRIDES), (16, 32), (*STRIDES, 64, 128), (4, *STRIDES, 64))
+"""Strides of the grids that heads have: of most; with a coarser or a finer grid more (P6, P2); of tiny models."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,17 +51,14 @@ class Evidence:
         metadata: Its `metadata_props`.
         size: Height and width of its image input.
         classes: How many labels the card has; None without labels.
+        outputs: Shape by name of the graph's outputs on an image of that size, in order.
     """
 
     model: ir.Model
     metadata: Mapping[str, str]
     size: tuple[int, int]
     classes: int | None
-
-    @cached_property
-    def outputs(self) -> dict[str, Shape]:
-        """Shape by name of the graph's outputs, in order."""
-        return {str(v.name): dims(v) or () for v in self.model.graph.outputs}
+    outputs: Mapping[str, Shape]
 
     @cached_property
     def inputs(self) -> list[str]:
@@ -88,9 +86,18 @@ class Evidence:
         """Tell whether there are outputs of all these names."""
         return set(names) <= set(self.outputs)
 
+    @property
+    def by_ultralytics(self) -> bool:
+        """Whether the metadata say so."""
+        return self.metadata.get("author") == "Ultralytics"
+
     def cells(self, strides: Sequence[int] = STRIDES) -> int:
         """Return how many cells grids of these strides have on the input."""
         return sum(count for _, _, count in self.levels(strides))
+
+    def pyramid(self, count: object, anchors: int = 1) -> tuple[int, ...] | None:
+        """Return the strides of the grids that have so many proposals between them; None if none do."""
+        return next((strides for strides in PYRAMIDS if count == anchors * self.cells(strides)), None)
 
     def levels(self, strides: Sequence[int] = STRIDES, anchors: int = 1) -> list[tuple[int, int, int]]:
         """Return rows, columns and proposals of grids of these strides on the input."""
@@ -128,6 +135,11 @@ class Candidate:
     sure: float = 0.5
     levels: Sequence[tuple[int, int, int]] = ()
     single: bool = False
+
+
+def listed(strides: Sequence[int]) -> str:
+    """Return `8, 16 and 32`."""
+    return f"{', '.join(map(str, strides[:-1]))} and {strides[-1]}" if len(strides) > 1 else str(strides[0])
 
 
 Decoder = Callable[[Evidence], Candidate | None]

@@ -3,8 +3,7 @@
 Source: github.com/tensorflow/models, `research/object_detection/exporter_lib_v2.py`.
 """
 
-from onnxsal.detectors.emit import part, rows_first, to_pixels
-from onnxsal.detectors.final import finished
+from onnxsal.detectors.emit import finished, part, rows_first, to_pixels
 from onnxsal.detectors.registry import Candidate, Decode, Evidence, Proposals, decoder
 from onnxsal.graph.builder import Op
 from onnxsal.graph.find import find_value

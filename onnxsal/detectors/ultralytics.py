@@ -1,32 +1,92 @@
-"""Ultralytics' YOLOv8, v9, 11, 12 and World: (N, 4 + K, P), boxes by centre in pixels, then class probabilities.
+"""Ultralytics' heads: YOLOv8, v9, 11, 12 and World before suppression, YOLOv10, YOLO26 and `nms=True` after it.
 
-They have no objectness. Source: github.com/ultralytics/ultralytics, `nn/modules/head.py` (Detect).
+Their models of masks, key points and turned boxes add columns of their own, which come last. Source:
+github.com/ultralytics/ultralytics, `nn/modules/head.py` (Detect, Segment, Pose, OBB), `engine/exporter.py` (NMSModel).
 """
 
-from onnxsal.detectors.emit import from_centres, part
-from onnxsal.detectors.registry import Candidate, Evidence, Proposals, decoder
+from ast import literal_eval
+from math import prod
+
+import onnx_ir as ir
+
+from onnxsal.detectors.emit import column, finished, from_centres, hull, part
+from onnxsal.detectors.registry import Candidate, Evidence, Proposals, decoder, listed
 from onnxsal.graph.builder import Op
 from onnxsal.graph.find import find_value
 
 
 @decoder("ultralytics")
 def ultralytics(evidence: Evidence) -> Candidate | None:
-    """Recognise an output of 4 + K rows over the cells of three grids."""
+    """Recognise (N, 4 + K, P) over the cells of grids: boxes by centre in pixels, then class probabilities."""
     name, shape = next(iter(evidence.outputs.items()))
-    cells = evidence.cells()
-    if len(shape) != 3 or shape[2] != cells or not isinstance(shape[1], int) or shape[1] < 5:
+    strides = evidence.pyramid(shape[2]) if len(shape) == 3 else None
+    if strides is None or not isinstance(shape[1], int) or shape[1] < 5:
         return None
-    author = evidence.metadata.get("author") == "Ultralytics"
-    classes = evidence.classes if evidence.classes is not None and evidence.classes <= shape[1] - 4 else shape[1] - 4
+    known, left = evidence.classes, shape[1] - 4 - _extra(evidence)
+    classes = left if known is None or known > left else known
     said = [
-        f"output {name!r} has {cells} columns, the cells of strides 8, 16 and 32",
-        f"{shape[1]} rows, 4 + {classes} or more",
+        f"output {name!r} has {shape[2]} columns, the cells of strides {listed(strides)}",
+        f"{shape[1]} rows, 4 + {classes}" + (f" + {shape[1] - 4 - classes}" if classes < shape[1] - 4 else ""),
+        *_author(evidence),
     ]
-    said += ["metadata: author Ultralytics"] if author else []
 
     def decode(op: Op) -> Proposals:
         rows = op.Transpose(find_value(op.graph, name), perm=[0, 2, 1])
-        corners = from_centres(op, part(op, rows, 0, 2), part(op, rows, 2, 4))
-        return Proposals(corners, part(op, rows, 4, 4 + classes))
+        angle = part(op, rows, -1) if _is_turned(evidence) else None
+        return Proposals(_corners(op, rows, angle), part(op, rows, 4, 4 + classes))
 
-    return Candidate("ultralytics", said, decode, 0.95 if author else 0.7, evidence.levels())
+    return Candidate("ultralytics", said, decode, 0.95 if evidence.by_ultralytics else 0.7, evidence.levels(strides))
+
+
+@decoder("rows-of-6")
+def rows_of_6(evidence: Evidence) -> Candidate | None:
+    """Recognise (N, D, 6): x1, y1, x2, y2, score, class, as YOLOv10, YOLO26 and `nms=True` write it.
+
+    Masks, key points and angles come behind it, and a turned box is written by its centre.
+    """
+    name, shape = next(iter(evidence.outputs.items()))
+    extra = _extra(evidence)
+    others = [other for other in evidence.outputs if other != name]
+    if len(shape) != 3 or shape[2] != 6 + extra or (others and not extra) or evidence.cells() == shape[1]:
+        return None
+    what = "centre and size, score, class, angle" if _is_turned(evidence) else "corners, score, class"
+    said = [f"output {name!r} has rows of {shape[2]}: {what}", *_author(evidence)]
+
+    def decode(op: Op) -> Proposals:
+        rows = find_value(op.graph, name)
+        boxes = _corners(op, rows, part(op, rows, 6, 7)) if _is_turned(evidence) else part(op, rows, 0, 4)
+        return finished(op, boxes, column(op, rows, 4), column(op, rows, 5), evidence.labels)
+
+    return Candidate("rows-of-6", said, decode, 0.9 if evidence.by_ultralytics else 0.6)
+
+
+def _corners(op: Op, rows: ir.Value, angle: ir.Value | None) -> ir.Value:
+    centres, sizes = part(op, rows, 0, 2), part(op, rows, 2, 4)
+    return from_centres(op, centres, sizes) if angle is None else hull(op, centres, sizes, angle)
+
+
+def _is_turned(evidence: Evidence) -> bool:
+    return evidence.by_ultralytics and evidence.metadata.get("task") == "obb"
+
+
+def _extra(evidence: Evidence) -> int:
+    """Return how many columns come behind the classes: coefficients of masks, key points, an angle."""
+    prototypes = [shape for shape in evidence.outputs.values() if len(shape) == 4]
+    if len(evidence.outputs) == 2 and len(prototypes) == 1 and isinstance(prototypes[0][1], int):
+        return int(prototypes[0][1])
+    if _is_turned(evidence):
+        return 1
+    return _key_points(evidence.metadata.get("kpt_shape", "")) if evidence.by_ultralytics else 0
+
+
+def _key_points(shape: str) -> int:
+    """Return how many numbers key points of a shape such as `[17, 3]` are; 0 where it says none."""
+    try:
+        sizes = literal_eval(shape)
+    except (ValueError, SyntaxError):
+        return 0
+    return prod(sizes) if isinstance(sizes, list | tuple) and all(isinstance(size, int) for size in sizes) else 0
+
+
+def _author(evidence: Evidence) -> list[str]:
+    return ["metadata: author Ultralytics"] if evidence.by_ultralytics else []

@@ -5,13 +5,10 @@ github.com/WongKinYiu/yolov7.
 """
 
 from onnxsal.detectors.emit import column, from_centres, part
-from onnxsal.detectors.registry import STRIDES, Candidate, Decode, Evidence, Proposals, decoder
+from onnxsal.detectors.registry import Candidate, Decode, Evidence, Proposals, decoder, listed
 from onnxsal.graph.builder import Op
 from onnxsal.graph.find import find_value
 from onnxsal.graph.flow import computed
-
-# YOLOv5's P6 models have a fourth grid.
-PYRAMIDS = (STRIDES, (*STRIDES, 64))
 
 
 @decoder("yolov5")
@@ -20,10 +17,10 @@ def yolov5(evidence: Evidence) -> Candidate | None:
     name, shape = next(iter(evidence.outputs.items()))
     if len(shape) != 3 or not isinstance(shape[2], int) or shape[2] < 6:
         return None
-    strides = next((s for s in PYRAMIDS if shape[1] == 3 * evidence.cells(s)), None)
+    strides = evidence.pyramid(shape[1], 3)
     if strides is None:
         return None
-    said = [f"output {name!r} has {shape[1]} rows, three for each cell of strides {_listed(strides)}"]
+    said = [f"output {name!r} has {shape[1]} rows, three for each cell of strides {listed(strides)}"]
     said.append(f"{shape[2]} = 5 + {shape[2] - 5} columns")
     decode = _rows(name)
     return Candidate("yolov5", said, decode, _fit(evidence, shape[2] - 5, 0.9), evidence.levels(strides, 3))
@@ -35,10 +32,10 @@ def yolov6(evidence: Evidence) -> Candidate | None:
     name, shape = next(iter(evidence.outputs.items()))
     if len(shape) != 3 or not isinstance(shape[2], int) or shape[2] < 6:
         return None
-    strides = next((s for s in PYRAMIDS if shape[1] == evidence.cells(s)), None)
+    strides = evidence.pyramid(shape[1])
     if strides is None or not _has_constant_column(evidence, name):
         return None
-    said = [f"output {name!r} has {shape[1]} rows, the cells of strides {_listed(strides)}"]
+    said = [f"output {name!r} has {shape[1]} rows, the cells of strides {listed(strides)}"]
     said.append("a column of them is the same for every image: an objectness of 1")
     return Candidate("yolov6", said, _rows(name), _fit(evidence, shape[2] - 5, 0.9), evidence.levels(strides))
 
@@ -61,7 +58,3 @@ def _has_constant_column(evidence: Evidence, name: str) -> bool:
 def _fit(evidence: Evidence, classes: int, sure: float) -> float:
     """Return how sure a head is whose number of classes is known: less so if the labels are as many as others."""
     return sure if evidence.classes in (None, classes) else sure / 2
-
-
-def _listed(strides: tuple[int, ...]) -> str:
-    return ", ".join(map(str, strides))

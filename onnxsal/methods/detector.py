@@ -15,6 +15,7 @@ from onnxsal.errors import DetectorError
 from onnxsal.graph.builder import Op
 from onnxsal.graph.canonical import opset_of
 from onnxsal.graph.find import find_value
+from onnxsal.graph.flow import read_values
 from onnxsal.graph.prune import prune
 from onnxsal.methods.masked import build_masked
 from onnxsal.model.levels import level_layers
@@ -23,6 +24,8 @@ from onnxsal.model.network import Network
 BOXES, PROBABILITIES, OBJECTNESS = "detection_boxes", "detection_probabilities", "detection_objectness"
 TARGET_BOXES, TARGET_PROBABILITIES = "target_boxes", "target_probabilities"
 
+BOXES_ARE_FOUND = ("detection", "pose")
+"""Tasks of models that say where something is by a box."""
 SURE = 0.6
 """How sure a head has to be for a model's numbers to be its, and not classes."""
 
@@ -42,9 +45,9 @@ def find_heads(network: Network) -> list[Candidate]:
     Where an output may be scores of classes just as well, a head counts only if it is sure, or the card says so.
     """
     said = network.card.said_task
-    if said not in (None, "detection") or (said is None and network.card.card.output is not None):
+    if said not in (None, *BOXES_ARE_FOUND) or (said is None and network.card.card.output is not None):
         return []
-    least = 0.0 if said == "detection" or network.findings().head.output is None else SURE
+    least = 0.0 if said is not None or network.findings().head.output is None else SURE
     return [candidate for candidate in find_candidates(network, None) if candidate.sure >= least]
 
 
@@ -52,7 +55,8 @@ def _evidence(network: Network, batched: bool) -> Evidence:
     card = network.card.card
     if card.size is None:
         raise DetectorError("the size of the model's input is not known: give size = [H, W] in the card")
-    return Evidence(network.graph(batched=batched), network.signature.metadata, card.size, card.classes)
+    outputs = network.findings(batched=batched).grid.outputs()
+    return Evidence(network.graph(batched=batched), network.signature.metadata, card.size, card.classes, outputs)
 
 
 def surest(network: Network, decoder: str | None, *, batched: bool = False) -> Candidate:
@@ -121,14 +125,28 @@ def build_detector(network: Network, reading: Reading, *, batched: bool) -> ir.M
         named = {BOXES: proposals.boxes, PROBABILITIES: proposals.probabilities, OBJECTNESS: proposals.objectness}
         _make_room(result.graph, named)
         outputs = [_output(op, value, name) for name, value in named.items() if value is not None]
+        read = _behind(value for value in named.values() if value is not None)
     result.graph.outputs.clear()
     result.graph.outputs.extend(outputs)
     prune(result)
     findings = network.findings(batched=batched)
-    layers = level_layers(findings.grid, findings.graph, findings.layers)
+    # A branch of masks or key points says nothing of boxes.
+    layers = level_layers(findings.grid, findings.graph, [layer for layer in findings.all_layers if layer.name in read])
     levels = [[rows, columns, count, layers.get((rows, columns))] for rows, columns, count in candidate.levels]
     result.metadata_props["onnxsal.explainer"] = json.dumps(_facts(candidate, proposals) | {"levels": levels})
     return result
+
+
+def _behind(values: Iterable[ir.Value]) -> set[str]:
+    """Return the names of the values that these are computed from."""
+    stack, seen = list(values), set[ir.Value]()
+    while stack:
+        value = stack.pop()
+        node = value.producer()
+        if value not in seen and node is not None:
+            stack += read_values(node)
+        seen.add(value)
+    return {str(value.name) for value in seen}
 
 
 def _facts(candidate: Candidate, proposals: Proposals) -> dict[str, Any]:

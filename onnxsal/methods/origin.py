@@ -37,7 +37,7 @@ def build_origin(network: Network, reading: Reading, *, batched: bool) -> ir.Mod
     proposals = read_head(network, reading, batched=batched).decode(op)
     scalar = detection_scalar(op, proposals)
     findings = network.findings(batched=batched)
-    names = _shared_layers(op, proposals, {layer.name: layer.grid for layer in findings.layers})
+    names = _shared_layers(op, proposals, {layer.name: layer.grid for layer in findings.all_layers})
     values = [find_value(result.graph, name) for name in names]
     gradients = differentiate(op, {scalar.of: scalar.seed}, values, STANDARD) if values else []
     shares = [

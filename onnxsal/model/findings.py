@@ -67,6 +67,13 @@ class Findings:
         return candidate_layers(self.grid, self.graph, self.gradient_point, self.head.logits)
 
     @cached_property
+    def all_layers(self) -> list[Layer]:
+        """The layers with a spatial extent between image and any output; a detector's boxes are no class output."""
+        if self.head.logits is None:
+            return self.layers
+        return candidate_layers(self.grid, self.graph, self.gradient_point, None)
+
+    @cached_property
     def default_layer(self) -> str | None:
         """The layer methods take unless told otherwise."""
         found = last_spatial(self.grid, self.graph, self.layers, self.head.logits)

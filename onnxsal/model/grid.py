@@ -122,6 +122,20 @@ class Grid:
         """Return the value of that name, which exists."""
         return self._values[name]
 
+    def outputs(self) -> dict[str, tuple[Dim, ...]]:
+        """Return the shape by name of the graph's outputs, in order: as the file has it, its open sizes as found here.
+
+        The samples' axis stays as it is, and so does what only the run knows.
+        """
+        return {str(v.name): self._settled(v) for v in self._outputs}
+
+    def _settled(self, output: ir.Value) -> tuple[Dim, ...]:
+        known, shape = dims(output), self._shapes.shape(output)
+        if shape is None or (known is not None and len(known) != len(shape)):
+            return known or ()
+        known = known or (None,) * len(shape)
+        return known[:1] + tuple(d if isinstance(d, int) else n for d, n in zip(known[1:], shape[1:], strict=True))
+
     def dtype(self, value: ir.Value) -> ir.DataType | None:
         """Return the element type, also behind operators that ONNX has no schema for."""
         return self._shapes.dtype(value)

@@ -16,10 +16,10 @@ from onnxsal.graph.find import find_value
 from onnxsal.graph.one_hot import hot_index, one_hot
 from onnxsal.graph.prune import prune
 from onnxsal.graph.runtimes import RUNTIMES, RuntimeName
-from onnxsal.graph.types import HALVES, Dim, dims
+from onnxsal.graph.types import Dim, dims
 from onnxsal.methods.pixels import MASK, counted
 from onnxsal.methods.registry import Method, method_name
-from onnxsal.methods.view import Scalar, View, enlarge
+from onnxsal.methods.view import Scalar, View, enlarge, real_numbers
 from onnxsal.model.findings import Findings
 from onnxsal.model.grid import fold
 from onnxsal.targets import Form, resolve_top
@@ -104,23 +104,18 @@ def build_explainer(
         _output(op, score, SCORE, (image[0],), own)
     result.ir_version = min(max(result.ir_version or MAX_IR_VERSION, 8), MAX_IR_VERSION)
     result.producer_name = "onnxsal"
-    touched = tuple(view.rectifiers()) if _is_modified(method) else ()
+    touched = tuple(view.rectifiers()) if view.is_modified else ()
     layer = view.used_layer
     channels = (dims(scalar.of) or (None, None))[1] if form.kind == "neuron" else None
     prune(result)
     return Explainer(result, layer.name if layer else None, touched, channels if isinstance(channels, int) else None)
 
 
-def _is_modified(method: Method) -> bool:
-    name = method_name(method)
-    return name in ("guided-backprop", "deconvnet", "guided-grad-cam") or getattr(method, "rule", "") == "guided"
-
-
 def describe(explainer: Explainer, method: Method, form: Form, findings: Findings) -> dict[str, str]:
     """Return the metadata that lets a compiled explainer be run without the model it was made from."""
     facts: dict[str, Any] = {
         "method": method_name(method),
-        "settings": {k: getattr(method, k) for k in vars(method)},
+        "settings": vars(method),
         "form": {"kind": form.kind, "layer": form.layer, "at": form.at, "part": form.part, "pixels": form.pixels},
         "layer": explainer.layer,
         "rectifiers": list(explainer.rectifiers),
@@ -182,7 +177,7 @@ def _class_target(op: Op, findings: Findings, form: Form, *, told: bool) -> Scal
     logits = find_value(op.graph, head.logits)
     op.once(Primal).spare(logits)
     of = _probability(op, findings, logits) if form.kind == "probability" else logits
-    scores = _as_rows(op, _float32(op, of), head.class_axis)
+    scores = _as_rows(op, real_numbers(op, of), head.class_axis)
     index = _index_input(op, TARGET, _batch(logits))
     count = op.dim(scores, 1)
     ranking = None if told else _ranking(op, findings, scores)
@@ -214,8 +209,8 @@ def _probability(op: Op, findings: Findings, logits: ir.Value) -> ir.Value:
     if head.probabilities is not None:
         return op.once(Primal).read(find_value(op.graph, head.probabilities))
     if head.activation == "sigmoid":
-        return op.Sigmoid(_float32(op, logits))
-    return op.Softmax(_float32(op, logits), axis=head.class_axis)
+        return op.Sigmoid(real_numbers(op, logits))
+    return op.Softmax(real_numbers(op, logits), axis=head.class_axis)
 
 
 def _as_rows(op: Op, value: ir.Value, class_axis: int) -> ir.Value:
@@ -236,12 +231,12 @@ def _neuron(op: Op, findings: Findings, form: Form) -> Scalar:
     assert form.layer is not None
     value = find_value(op.graph, form.layer)
     layer = findings.layer_or_none(op.graph, form.layer)
-    of = fold(op, _float32(op, value), layer) if layer is not None else op.once(Primal).read(value)
+    of = fold(op, real_numbers(op, value), layer) if layer is not None else op.once(Primal).read(value)
     if rank(of) < 2:
         raise LayerError(f"layer {form.layer!r} has no channels: its shape is {dims(value)}")
     _check_place(form, of)
     pixels = list(range(2, rank(of)))
-    activity = op.ReduceMax(_float32(op, of), axes=pixels, keepdims=0) if pixels else _float32(op, of)
+    activity = op.ReduceMax(real_numbers(op, of), axes=pixels, keepdims=0) if pixels else real_numbers(op, of)
     index = resolve_top(op, _index_input(op, TARGET, _batch(of)), activity)
     seed = one_hot(op, index, op.dim(of, 1), activity)
     if not pixels:
@@ -274,12 +269,6 @@ def _batch(value: ir.Value) -> Any:
     return (dims(value) or (None,))[0]
 
 
-def _float32(op: Op, value: ir.Value) -> ir.Value:
-    """Return a value's real numbers, in float32 at least."""
-    value = op.once(Primal).read(value)
-    return op.cast(value, ir.DataType.FLOAT) if value.dtype in HALVES else value
-
-
 def detection_scalar(op: Op, proposals: Proposals, part: str = "score") -> Scalar:
     """Return one proposal's score, or the place of one side of its box.
 
@@ -287,18 +276,18 @@ def detection_scalar(op: Op, proposals: Proposals, part: str = "score") -> Scala
     the objectness where there is one: dp / (p (1 - p)) is what arrives before their sigmoids.
     """
     batch = _batch(proposals.boxes)
-    chosen = one_hot(op, _index_input(op, TARGET, batch), op.dim(proposals.boxes, 1), _float32(op, proposals.boxes))
+    chosen = one_hot(op, _index_input(op, TARGET, batch), op.dim(proposals.boxes, 1), real_numbers(op, proposals.boxes))
     if part != "score":
-        side = op.Squeeze(op.Gather(_float32(op, proposals.boxes), op.const([SIDES.index(part)]), axis=2), [2])
+        side = op.Squeeze(op.Gather(real_numbers(op, proposals.boxes), op.const([SIDES.index(part)]), axis=2), [2])
         of = op.ReduceSum(op.Mul(side, chosen), axes=[1], keepdims=1)
         return Scalar(of, op.Expand(op.scalar(1, like=of), op.shape(of)))
-    p = _float32(op, proposals.probabilities)
+    p = real_numbers(op, proposals.probabilities)
     column = one_hot(op, _index_input(op, CLASS, batch), op.dim(p, 2), p)
     rows = [
         op.ReduceSum(op.Mul(op.ReduceSum(op.Mul(p, op.Unsqueeze(column, [1])), axes=[2], keepdims=0), chosen), axes=[1])
     ]
     if proposals.objectness is not None:
-        rows.append(op.ReduceSum(op.Mul(_float32(op, proposals.objectness), chosen), axes=[1]))
+        rows.append(op.ReduceSum(op.Mul(real_numbers(op, proposals.objectness), chosen), axes=[1]))
     of = op.Concat(*rows, axis=1) if len(rows) > 1 else rows[0]
     slope = op.Mul(of, op.Sub(op.scalar(1, like=of), of))
     return Scalar(of, op.Reciprocal(op.Max(slope, op.scalar(1e-12, like=of))))
@@ -332,7 +321,7 @@ def _reduce(op: Op, method: Method, attribution: ir.Value, channel_axis: int) ->
 
 def _score(op: Op, scalar: Scalar) -> ir.Value:
     """Return the target's value, (N,)."""
-    of, index = _float32(op, scalar.of), hot_index(scalar.seed)
+    of, index = real_numbers(op, scalar.of), hot_index(scalar.seed)
     if index is not None:
         return op.Squeeze(op.GatherElements(of, op.Unsqueeze(index, [1]), axis=1), [1])
     product = op.Mul(of, scalar.seed)

@@ -2,12 +2,11 @@
 
 import onnx_ir as ir
 
-from onnxsal.autodiff.primal import Primal
 from onnxsal.errors import TargetError
 from onnxsal.graph.builder import Op, rank
 from onnxsal.graph.find import find_value
-from onnxsal.graph.types import HALVES, dims
-from onnxsal.methods.view import enlarge
+from onnxsal.graph.types import dims
+from onnxsal.methods.view import enlarge, real_numbers
 from onnxsal.model.findings import Findings
 from onnxsal.targets import NO_MAP, Form
 
@@ -55,8 +54,7 @@ def _given(op: Op, findings: Findings, logits: ir.Value, axes: list[int]) -> ir.
 
 def _predicted(op: Op, findings: Findings, logits: ir.Value, index: ir.Value) -> ir.Value:
     """Return 1 at pixels whose likeliest class is the target's; behind sigmoids, where it is likely at all."""
-    axis, scores = findings.head.class_axis, op.once(Primal).read(logits)
-    scores = op.cast(scores, ir.DataType.FLOAT) if scores.dtype in HALVES else scores
+    axis, scores = findings.head.class_axis, real_numbers(op, logits)
     own = op.Unsqueeze(index, list(range(1, rank(logits))))
     if findings.head.activation != "sigmoid":
         return op.cast(op.Equal(op.ArgMax(scores, axis=axis, keepdims=1), own), scores.dtype)

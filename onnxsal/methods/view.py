@@ -52,13 +52,14 @@ class View:
         self._scalar = scalar
         self._folded: dict[ir.Value, tuple[ir.Value, Layer]] = {}
         self._used_layers: list[Layer] = []
+        self._is_modified = False
 
     # ----- The image -----
 
     @property
     def image(self) -> ir.Value:
         """The image as real numbers, in float32 at least: the input, decoded, or what stands behind its Cast."""
-        return self._float(find_value(self._op.graph, self._findings.gradient_point))
+        return real_numbers(self._op, find_value(self._op.graph, self._findings.gradient_point))
 
     @property
     def channel_axis(self) -> int:
@@ -83,7 +84,7 @@ class View:
             raise LayerError(
                 f"the target does not depend on layer {found.name!r}: choose one that lies before the target"
             )
-        folded = fold(self._op, self._float(value), found)
+        folded = fold(self._op, real_numbers(self._op, value), found)
         self._folded[folded] = (value, found)
         self._used_layers.append(found)
         return folded
@@ -142,9 +143,15 @@ class View:
     def _gradient_of_value(self, value: ir.Value, rules: RuleBook) -> ir.Value:
         scalar = self._scalar
         (gradient,) = differentiate(self._op, {scalar.of: scalar.seed}, [value], rules)
+        self._is_modified |= rules is not STANDARD
         if gradient is None:
             raise LayerError(f"the target does not depend on {value.name!r}: choose a target that lies behind it")
         return gradient
+
+    @property
+    def is_modified(self) -> bool:
+        """Whether a gradient was taken under other rules than the true derivative's."""
+        return self._is_modified
 
     def rectifiers(self) -> list[str]:
         """Return the names of the nodes that guided backpropagation and DeconvNet change, those within bodies last."""
@@ -160,10 +167,11 @@ class View:
             return True
         return bool(find_path(self._op, [self._scalar.of], [value], STANDARD).nodes)
 
-    def _float(self, value: ir.Value) -> ir.Value:
-        """Return the value's real numbers in the type gradients have."""
-        value = self._op.once(Primal).read(value)
-        return self._op.cast(value, ir.DataType.FLOAT) if value.dtype in HALVES else value
+
+def real_numbers(op: Op, value: ir.Value) -> ir.Value:
+    """Return a value's real numbers, in float32 at least: the type that gradients have."""
+    value = op.once(Primal).read(value)
+    return op.cast(value, ir.DataType.FLOAT) if value.dtype in HALVES else value
 
 
 def enlarge(

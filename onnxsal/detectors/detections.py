@@ -12,6 +12,8 @@ from onnxsal.detectors.boxes import suppress
 Floats = npt.NDArray[np.float32]
 Places = npt.NDArray[np.int64]
 LabelOf = Callable[[int], str]
+BOXES, PROBABILITIES, OBJECTNESS = "detection_boxes", "detection_probabilities", "detection_objectness"
+"""What the outputs are called of a model whose head is decoded."""
 Kind = Literal["d-rise", "dot", "hard", "vem"]
 """How two detections are compared, see `similarity.best_match`."""
 

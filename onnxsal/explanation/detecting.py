@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxsal.detectors.detections import Detection, Detections
+from onnxsal.detectors.detections import BOXES, OBJECTNESS, PROBABILITIES, Detection, Detections
 from onnxsal.errors import TargetError
 from onnxsal.explanation.inputs import Sample
 from onnxsal.explanation.subject import Sessions
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from onnxsal.methods.detector import Reading
 
 Array = npt.NDArray[Any]
-BOXES, PROBABILITIES, OBJECTNESS = "detection_boxes", "detection_probabilities", "detection_objectness"
 
 
 def detect(model: Sessions, sample: Sample, finding: Finding, *, peel: bool = True) -> tuple[Detections, "Reading"]:

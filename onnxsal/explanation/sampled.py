@@ -74,7 +74,7 @@ def _scored(frame: Explanation, subject: ModelSubject, target: int, method: Samp
 def blank(name: str, method: Method | SampledMethod, sample: Sample, provenance: Mapping[str, str]) -> Explanation:
     """Return what all explanations of a sample have in common, without a map."""
     nothing = np.zeros((0, 0), np.float32)
-    settings = vars(method)
+    settings = dict(vars(method))
     return Explanation(nothing, nothing, Target(), np.nan, name, settings, (), provenance, sample.photo, sample.name)
 
 

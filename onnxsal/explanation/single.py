@@ -47,7 +47,7 @@ def explain_target(
     tables: tuple[Array, Array] | None = None
     if facts["findings"].get("class_output"):
         tables = class_scores(results[facts["findings"]["class_output"]], facts["findings"])
-    settings = {k: getattr(method, k) for k in vars(method)} | ({"layer": facts["layer"]} if facts["layer"] else {})
+    settings = vars(method) | ({"layer": facts["layer"]} if facts["layer"] else {})
     found = []
     for i, sample in enumerate(samples):
         row = None if tables is None else (tables[0][i], tables[1][i])

@@ -7,7 +7,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from onnxsal.detectors.detections import Kind
+from onnxsal.detectors.detections import BOXES, OBJECTNESS, PROBABILITIES, Kind
 from onnxsal.detectors.families import Candidate, Evidence, Proposals, decoders, recognise
 from onnxsal.detectors.peeling import Peel
 from onnxsal.detectors.similarity import best_match
@@ -21,7 +21,6 @@ from onnxsal.methods.masked import build_masked
 from onnxsal.model.levels import level_layers
 from onnxsal.model.network import Network
 
-BOXES, PROBABILITIES, OBJECTNESS = "detection_boxes", "detection_probabilities", "detection_objectness"
 TARGET_BOXES, TARGET_PROBABILITIES = "target_boxes", "target_probabilities"
 
 BOXES_ARE_FOUND = ("detection", "pose")

@@ -192,17 +192,17 @@ def _options(hint: Any) -> list[Any]:
     return [hint]
 
 
+_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
 def _as_type(value: Any, option: Any) -> Any:
     if option is type(None):
         if value is None or value == "none":
             return None
         raise ValueError(value)
     if option is bool:
-        return (
-            {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[str(value).lower()]
-            if str(value).lower() in ("true", "yes", "1", "false", "no", "0")
-            else _refuse(value)
-        )
+        text = str(value).lower()
+        return _BOOLEANS[text] if text in _BOOLEANS else _refuse(value)
     if isinstance(option, str):  # one value of a Literal
         return option if value == option else _refuse(value)
     if option is str:

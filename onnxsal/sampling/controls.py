@@ -60,13 +60,12 @@ class Regression:
         """Look at n masks, each of whose cells stays with probability `keep`."""
         self._parts, self._masks, self._keep = Parts(space), masks, keep
         self._axes = np.eye(self._parts.count)
+        self._held: list[tuple[slice, Doubles]] | None = None
         spread, self._axes = np.linalg.eigh(sum(kept.T @ kept for _, kept in self._along()))
         penalties = PENALTIES * max(float(spread.mean()), np.finfo(float).tiny)
         self._shrunk = 1 / (np.maximum(spread, 0)[:, None] + penalties)
         size = len(masks) * self._parts.count * spread.itemsize
         self._held = list(self._along()) if size <= HELD else None
-
-    _held: list[tuple[slice, Doubles]] | None = None
 
     def _along(self) -> Iterator[tuple[slice, Doubles]]:
         """Yield (n, parts), what masks keep along the axes, some masks at a time; held while it is little."""

@@ -214,7 +214,7 @@ def masked_maps(
     @lru_cache(maxsize=1)
     def maps(count: int) -> list[Sampled]:
         masks = First(plan, count)
-        found = maps_of(space, masks, tally.scores[:count], rise.keep, rise.estimator)
+        found = maps_of(space, masks, tally.scores[:count], rise.keep, rise.estimator, plan.block)
         return normalised(found, rise.normalisation, space, masks, rise.keep, centred=rise.estimator != "paper")
 
     tally = Scores(rise.samples, subject.targets, lambda s: worst_error(maps(len(s))), subject.checkpoint())
@@ -243,10 +243,12 @@ def make_control(space: MaskSpace, masks: Masks, estimator: Estimator | None, ke
     return centred if estimator in ("centred", "balanced") else Regression(space, masks, keep)
 
 
-def maps_of(space: MaskSpace, masks: Masks, scores: Floats, keep: float, estimator: Estimator | None) -> list[Sampled]:
+def maps_of(
+    space: MaskSpace, masks: Masks, scores: Floats, keep: float, estimator: Estimator | None, block: int = 2
+) -> list[Sampled]:
     """Return the maps of all targets from the scores (n, T) of n masks."""
     control = make_control(space, masks, estimator, keep)
-    found = [estimate(space, masks, column, keep, control) for column in scores.T]
+    found = [estimate(space, masks, column, keep, control, block) for column in scores.T]
     return [
         Sampled(e.mean.astype(np.float32), e.error.astype(np.float32), float(column.mean()), len(scores))
         for e, column in zip(found, scores.T, strict=True)

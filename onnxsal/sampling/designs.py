@@ -18,6 +18,11 @@ from onnxsal.sampling.streams import Purpose, below, uniforms
 class Design(Protocol):
     """Masks by index."""
 
+    @property
+    def block(self) -> int:
+        """The number of masks after which the cells are balanced; 2 where they never are."""
+        ...
+
     def draw(self, start: int, stop: int) -> Draws:
         """Return the masks from index `start` up to `stop`."""
         ...
@@ -67,6 +72,11 @@ class Independent:
     space: MaskSpace
     seed: int
     keep: float
+
+    @property
+    def block(self) -> int:
+        """Nothing balances: a pair."""
+        return 2
 
     def draw(self, start: int, stop: int) -> Draws:
         """Return the masks from index `start` up to `stop`."""

@@ -13,7 +13,7 @@ from onnxsal.sampling.controls import Control, plain
 from onnxsal.sampling.masks import Masks, MaskSpace
 
 Map = npt.NDArray[np.float64]
-GROUPS = 16
+GROUPS, LEAST_GROUPS = 16, 7
 ERROR_ROWS = 32
 """Standard errors vary no faster than cells do: they are computed at so many rows and columns of pixels at most."""
 
@@ -32,15 +32,20 @@ class Estimate:
 
 
 def estimate(
-    space: MaskSpace, masks: Masks, scores: npt.NDArray[np.floating], keep: float, control: Control = plain
+    space: MaskSpace,
+    masks: Masks,
+    scores: npt.NDArray[np.floating],
+    keep: float,
+    control: Control = plain,
+    block: int = 2,
 ) -> Estimate:
     """Return the map of one target.
 
     Source: Petsiuk et al. 2018, arXiv:1806.07421, eq. 6: the mean of score times mask, over `keep`. A control takes off
     what of the scores it foresees, and gives back the map of that: the same estimand, with less noise.
 
-    The error comes from the spread among stretches of masks that follow each other, pairs (2i and 2i + 1) undivided.
-    Masks that balance each other make it somewhat too large where a stretch is less than a block of theirs.
+    The error comes from the spread among stretches of masks that follow each other. Masks that balance each other stay
+    together; where there are few blocks of them, pairs (2i and 2i + 1) do, and the error is somewhat too large.
 
     Args:
         space: What the masks share.
@@ -48,17 +53,25 @@ def estimate(
         scores: (n,).
         keep: The probability that a cell stays.
         control: Takes the scores apart.
+        block: How many masks that follow each other balance each other.
     """
     count = len(scores)
     controlled = control(scores.astype(np.float64))
     residuals = controlled.residuals / keep
-    pairs = -(-count // 2)
-    groups = min(GROUPS, pairs)
-    member = np.arange(count) // 2 * groups // pairs
+    member, groups = _stretches(count, block)
     sums = space.gather(masks, residuals, member, groups)
     # What lies outside is kept by every mask.
     sampled = space.interpolate(sums.sum(axis=0)) / count + space.outside * residuals.mean()
     return Estimate(sampled + controlled.expected, _error(space, sums, np.bincount(member)))
+
+
+def _stretches(count: int, block: int) -> tuple[npt.NDArray[np.int64], int]:
+    """Return which stretch each mask belongs to, and how many there are; none divides a block, unless there are few."""
+    whole = block if count >= LEAST_GROUPS * block else 2
+    # What is left of a last block joins the one before.
+    blocks = max(count // whole, 1)
+    groups = min(GROUPS, blocks)
+    return np.minimum(np.arange(count) // whole, blocks - 1) * groups // blocks, groups
 
 
 def _error(space: MaskSpace, sums: Map, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:

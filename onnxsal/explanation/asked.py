@@ -16,7 +16,6 @@ from onnxsal.explanation.single import explain_target
 from onnxsal.methods.finding import Finding
 from onnxsal.methods.registry import Method
 from onnxsal.methods.subject import SampledMethod
-from onnxsal.model.card import Card
 from onnxsal.targets import Target, check_range
 
 Array = npt.NDArray[Any]
@@ -109,7 +108,7 @@ def _explain_at_once(model: Opened, asked: Asked) -> list[Explanation]:
     for rows in by_size(samples):
         feeds, some = feeds_of(rows, samples, card.image.name, asked.others), [samples[i] for i in rows]
         if targets[0].form.pixels == "mask":
-            feeds["target_mask"] = _masks(targets[0], asked.mask, some, card.card)
+            feeds["target_mask"] = _masks(targets[0], asked.mask, some)
         run = ExplainerRun(explainer, feeds, len(rows), asked.batch_size or BATCH_SIZE)
         run.check(targets)
         origin = model.provenance(explainer.session)
@@ -119,10 +118,8 @@ def _explain_at_once(model: Opened, asked: Asked) -> list[Explanation]:
     return [found[i, t] for i in range(len(samples)) for t in range(len(targets))]
 
 
-def _masks(target: Target, mask: Any, samples: Sequence[Sample], card: Card) -> Array:
+def _masks(target: Target, mask: Any, samples: Sequence[Sample]) -> Array:
     """Return over which pixels of the model's input a target is summed, (n, H, W)."""
     from onnxsal.explanation.regions import mask_of
 
-    axis = 2 if (card.layout or "NCHW") == "NCHW" else 1
-    masks = [mask_of(target, mask, s, (s.x.shape[axis], s.x.shape[axis + 1])) for s in samples]
-    return np.concatenate(masks)
+    return np.concatenate([mask_of(target, mask, sample) for sample in samples])

@@ -48,8 +48,9 @@ def batch_agrees(network: Network, single: Session, providers: list[str]) -> boo
 def _shape(network: Network) -> list[int]:
     height, width = network.card.card.size or (224, 224)
     channels = {"GRAY": 1, "RGBA": 4, "BGRA": 4}.get(network.card.card.channels or "RGB", 3)
-    spatial = [channels, height, width] if network.card.card.layout == "NCHW" else [height, width, channels]
-    return [1, *spatial]
+    shape = [1, height, width]
+    shape.insert(network.card.card.channel_axis, channels)
+    return shape
 
 
 def _random_rows(dtype: str, shape: list[int]) -> "np.ndarray[tuple[int, ...], np.dtype[np.generic]]":

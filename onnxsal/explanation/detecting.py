@@ -67,8 +67,7 @@ def _peeled(
         return None
     probe = model.compiler.probe(names.names, batched=model.batched)
     found = probe.session.run({model.image: sample.x} | dict(model.others), names.names)
-    height, width = (sample.x.shape[a] for a in ((2, 3) if (model.card.layout or "NCHW") == "NCHW" else (1, 2)))
-    peel = match(found, names, final, (height, width))
+    peel = match(found, names, final, sample.placement.size)
     if peel is None:
         return None
     reading = replace(reading, peel=peel)

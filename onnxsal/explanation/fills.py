@@ -27,16 +27,16 @@ def make_fill(name: str | float, x: npt.NDArray[Any], card: Card) -> npt.NDArray
     Raises:
         MethodError: It is none of these.
     """
-    spatial = (2, 3) if (card.layout or "NCHW") == "NCHW" else (1, 2)
+    channels = card.channel_axis
+    spatial = tuple(axis for axis in (1, 2, 3) if axis != channels)
     values = x.astype(np.float32)
     if name == "zero":
         return np.zeros((1,) * x.ndim, np.float32)
     if name == "mean":
         return np.asarray(values.mean(axis=spatial, keepdims=True), np.float32)
     if name in ("black", "grey", "white"):
-        colour = normalise(np.full((1, 1, _channels(x, card)), {"black": 0, "grey": 128, "white": 255}[name]), card)
-        shaped = colour.transpose(2, 0, 1) if spatial == (2, 3) else colour
-        return np.asarray(shaped[None], np.float32)
+        colour = normalise(np.full((1, 1, x.shape[channels]), {"black": 0, "grey": 128, "white": 255}[name]), card)
+        return np.asarray(np.moveaxis(colour[None], 3, channels), np.float32)
     if name == "blur":
         from scipy.ndimage import gaussian_filter
 
@@ -49,7 +49,3 @@ def make_fill(name: str | float, x: npt.NDArray[Any], card: Card) -> npt.NDArray
     if not np.isfinite(number):
         raise MethodError(f"{name!r} is neither a number nor one of {', '.join(FILLS)}")
     return np.full((1,) * x.ndim, number, np.float32)
-
-
-def _channels(x: npt.NDArray[Any], card: Card) -> int:
-    return int(x.shape[1 if (card.layout or "NCHW") == "NCHW" else -1])

@@ -96,7 +96,7 @@ def _from_model_input(image: Array, card: ResolvedCard, name: str) -> list[Sampl
         )
     if not np.isfinite(batch).all():
         raise ImageError("the array has values that are not finite")
-    height, width = batch.shape[2:] if card.card.layout == "NCHW" else batch.shape[1:3]
+    height, width = (n for axis, n in enumerate(batch.shape) if axis not in (0, card.card.channel_axis))
     samples = []
     for i, x in enumerate(batch):
         called = f"{name}_{i}" if len(batch) > 1 else name

@@ -16,7 +16,7 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 
 
-def mask_of(target: Target, given: Any, sample: Sample, size: tuple[int, int]) -> Floats:
+def mask_of(target: Target, given: Any, sample: Sample) -> Floats:
     """Return (1, H, W) in [0, 1], at the resolution of the model's input: what counts of a map of classes.
 
     Args:
@@ -24,13 +24,13 @@ def mask_of(target: Target, given: Any, sample: Sample, size: tuple[int, int]) -
         given: A mask (H, W) of the photo, or of the model's input where the sample is one; or a box (x1, y1, x2, y2);
             None takes the target's.
         sample: The photo.
-        size: Height and width of the model's input.
 
     Raises:
         TargetError: The mask does not fit the photo, or nothing of it is seen.
     """
     box = target.region if given is None else _as_box(given)
-    mask = _of_array(np.asarray(given), sample) if box is None else _of_box(sample.placement.box_to_input(box), size)
+    place = sample.placement
+    mask = _of_array(np.asarray(given), sample) if box is None else _of_box(place.box_to_input(box), place.size)
     if not mask.any():
         raise TargetError(f"the region of {target.text!r} lies outside what the model sees of {sample.name}")
     return mask[None]

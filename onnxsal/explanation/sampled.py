@@ -98,13 +98,13 @@ def _classes(
     check_range(targets, scores.shape[1])
     frame = replace(frame, predictions=to_predictions(scores[0], probabilities[0], 5, model.card))
     order = np.argsort(-scores[0], kind="stable")
-    size = model.input_size(sample.x)
     frames, masks = [], []
     for target in targets:
         index = int(order[(target.rank or 1) - 1]) if target.index == TOP else target.index
-        settled, mask = settle(target.resolved(index, model.card.label_of(index)), result, model.head, size)
+        named = target.resolved(index, model.card.label_of(index))
+        settled, mask = settle(named, result, model.head, sample.placement.size)
         if settled.form.pixels == "mask" and mask is None:
-            mask = mask_of(settled, region, sample, size)
+            mask = mask_of(settled, region, sample)
         table = target_scores(result, model.head, [settled], [mask], probability=False)
         frames.append(replace(frame, target=settled, score=float(table[0, 0])))
         masks.append(mask)

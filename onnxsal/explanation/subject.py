@@ -60,11 +60,6 @@ class Sessions:
     batched: bool
     batch_size: int | None
 
-    def input_size(self, x: Array) -> tuple[int, int]:
-        """Return height and width of a model input."""
-        height, width = x.shape[2:] if (self.card.layout or "NCHW") == "NCHW" else x.shape[1:3]
-        return height, width
-
     @property
     def single(self) -> bool:
         """Whether a run takes one sample only."""
@@ -113,7 +108,7 @@ class ModelSubject:
         self._model, self._targets, self._job, self._options = model, targets, list(job), options
         self.x = sample.x
         self.layout = model.card.layout or "NCHW"
-        self.size = model.input_size(self.x)
+        self.size = sample.placement.size
         self.content = sample.placement.content
         self.targets = len(targets)
         self.step = float(model.head.get("image_step") or 1.0)

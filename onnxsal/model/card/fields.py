@@ -75,6 +75,11 @@ class Card:
             object.__setattr__(self, name, value)
 
     @property
+    def channel_axis(self) -> int:
+        """The axis of the model's input, (N, C, H, W) or (N, H, W, C), that holds the channels."""
+        return 3 if self.layout == "NHWC" else 1
+
+    @property
     def classes(self) -> int | None:
         """How many classes the labels are of, the background among them; None without labels."""
         return None if self.labels is None else len(self.labels) + bool(self.background)

@@ -200,7 +200,7 @@ def parts(subject: Subject, run: Run) -> Iterator[tuple[int, int]]:
 
 def report(judged: list[Judged], models: list[str]) -> Iterator[str]:
     """Yield the report, line by line."""
-    yield from heading(judged)
+    yield from heading()
     yield from ["", "## A constant added to a map does not count", "", *factor_table(judged, models, level=False)]
     yield from ["", "## It does count", "", CONSTANT, "", *factor_table(judged, models, level=True)]
     by_model = {stem: [j for j in judged if j.subject.stem == stem] for stem in models}
@@ -216,7 +216,7 @@ CONSTANT = (
 )
 
 
-def heading(judged: list[Judged]) -> Iterator[str]:
+def heading() -> Iterator[str]:
     """Yield what was measured."""
     yield "# Masks for the same quality"
     yield ""

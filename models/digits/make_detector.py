@@ -59,8 +59,6 @@ CARD = {
     "labels": [f"digit {digit}" for digit in range(CLASSES)],
 }
 
-Rows = tuple[Tensor, Tensor, Tensor]
-
 
 class Strokes(nn.Module):
     """The classifier's first four blocks, with its weights: (N, 48, H / 8, W / 8)."""

@@ -116,9 +116,8 @@ class Explanation:
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write the explanation; the name's ending says how.
 
-        `.png` is the overlay; `.npz` has `attribution`, `heatmap`, `facts` (JSON text),
-        and `error` where there is one; `.json` has the
-        facts and the heatmap as lists of rows.
+        `.png` is the overlay; `.npz` has `attribution`, `heatmap`, `facts` (JSON text), and `error` where there is
+        one; `.json` has the facts and the heatmap as lists of rows.
 
         Raises:
             OutputError: The ending is another, the file is there already, or cannot be written.

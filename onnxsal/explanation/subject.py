@@ -61,9 +61,10 @@ class Sessions:
     batch_size: int | None
 
     @property
-    def single(self) -> bool:
-        """Whether a run takes one sample only."""
-        return not self.batched and isinstance(self.plain.inputs[self.image][0], int)
+    def fixed(self) -> int | None:
+        """How many samples a run takes, where the file says so and it cannot be changed."""
+        count = self.plain.inputs[self.image][0]
+        return None if self.batched or not isinstance(count, int) else count
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +105,7 @@ class ModelSubject:
             masks: For each target, which pixels of a map of classes count, (1, H, W); None for all.
         """
         self._masks = masks or [None] * len(targets)
-        self._found, self._single = found, model.single
+        self._found, self._fixed = found, model.fixed
         self._model, self._targets, self._job, self._options = model, targets, list(job), options
         self.x = sample.x
         self.layout = model.card.layout or "NCHW"
@@ -154,7 +155,7 @@ class ModelSubject:
         _, explainer, aim = one_box(
             compiler, detections, found.reading, target, base, part, whole, batched=batched, loop=self._loop, bare=bare
         )
-        self._single = self._single or compiler.detector(found.reading, batched=batched).facts["single"]
+        self._take_one(compiler.detector(found.reading, batched=batched).facts)
         return explainer.session, {name: int(index[0]) for name, index in aim.items()}
 
     # ----- Black-box -----
@@ -177,8 +178,7 @@ class ModelSubject:
         detector = self._model.compiler.masked_detector(
             reading, similarity, filled=filled, batched=batched, loop=self._loop
         )
-        # The outputs of some heads are those of one photo, whatever the batch.
-        self._single = self._single or detector.facts["single"]
+        self._take_one(detector.facts)
         own = {"target_boxes": found.boxes, "target_probabilities": found.probabilities}
         return self._masked(detector.session, space, fill, "answer", own)
 
@@ -189,10 +189,16 @@ class ModelSubject:
         fixed = image_feeds(self.x, space, fill) | dict(own or {})
 
         def run(draws: Draws) -> Array:
-            feeds = fixed | mask_feeds(space, draws) | self._repeated(len(draws))
-            return session.run_whole(feeds, [output])[output]
+            filled_up = draws.at_least(self._fixed or 1)
+            feeds = fixed | mask_feeds(space, filled_up) | self._repeated(len(filled_up))
+            return session.run_whole(feeds, [output])[output][: len(draws)]
 
         return run
+
+    def _take_one(self, facts: Mapping[str, Any]) -> None:
+        """Note that the outputs of some heads are those of one photo, whatever the batch."""
+        if facts["single"]:
+            self._fixed = self._fixed or 1
 
     def whole_scores(self, *, probability: bool) -> Floats:
         """Return the scores (1, T) of the image as it is; of detections, how well each is found."""
@@ -248,7 +254,7 @@ class ModelSubject:
         """Run a loop, as the user asked for it to be run; unless they say, of `most` samples in a run."""
         assert self._size is not None, "what is run was opened before"
         options, asked = self._options, batch_size or self._model.batch_size
-        size = 1 if self._single else asked or min(self._size.for_samples(samples), most or samples)
+        size = self._fixed or asked or min(self._size.for_samples(samples), most or samples)
         schedule = Schedule(samples, size, self._size.workers, options.tolerance, options.looks)
         return sweep(answer, tally, schedule, options.progress)
 
@@ -258,7 +264,7 @@ class ModelSubject:
 
     def _choose_threads(self, footprint: Footprint) -> int | None:
         """Settle how the loop is run, from what a sample takes."""
-        asked = 1 if self._single else self._model.batch_size
+        asked = self._fixed or self._model.batch_size
         self._size = choose_size(footprint, find_room(self._model.plain.providers), asked, self._options.workers)
         return self._size.threads
 

@@ -209,9 +209,11 @@ class Source:
             if self.path is not None:
                 model = ir.load(self.path)
                 _check_external_sizes(model, name)
-                return model
-            assert self.data is not None
-            return ir.from_proto(onnx.load_model_from_string(self.data))
+            else:
+                assert self.data is not None
+                model = ir.from_proto(onnx.load_model_from_string(self.data))
+            _put_in_order(model.graph)
+            return model
         except ir.serde.SerdeError as error:
             ml = [t for t in self.signature.op_types if t.startswith("ai.onnx.ml::")]
             what = (
@@ -229,6 +231,16 @@ class Source:
             return self.path
         assert self.data is not None
         return self.data
+
+
+def _put_in_order(graph: "ir.Graph") -> None:
+    """Sort nodes that read what a later one makes: ONNX forbids it, tools write it, ONNX Runtime runs it."""
+    made: set[ir.Value] = set()
+    for node in graph:
+        if any(v is not None and v.producer() is not None and v not in made for v in node.inputs):
+            graph.sort()
+            return
+        made.update(node.outputs)
 
 
 def _check_external_sizes(model: "ir.Model", name: str) -> None:

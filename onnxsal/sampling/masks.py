@@ -60,6 +60,13 @@ class Draws:
         """Return some of them."""
         return Draws(self.cells[part], self.y[part], self.x[part])
 
+    def at_least(self, count: int) -> "Draws":
+        """Return these, and the last again until there are `count`."""
+        if len(self) >= count:
+            return self
+        which = np.minimum(np.arange(count), len(self) - 1)
+        return Draws(self.cells[which], self.y[which], self.x[which])
+
     def parts(self) -> "Iterator[tuple[slice, Draws]]":
         """Yield where a part lies among all masks, and the part, in order."""
         for start in range(0, len(self), PART):

@@ -42,6 +42,16 @@ def test_every_way_to_hand_in_a_model_gives_the_same_predictions(tmp_path, photo
         assert_allclose(other, scores[0], rtol=1e-6)
 
 
+def test_nodes_in_the_wrong_order_are_put_right(photo):
+    """ONNX Runtime runs such a file; converters to half precision write them."""
+    turned = classifier(LABELS)
+    nodes = list(reversed(turned.graph.node))
+    del turned.graph.node[:]
+    turned.graph.node.extend(nodes)
+    want = onnxsal.load(classifier(LABELS)).explain(photo, "gradient")
+    assert_allclose(onnxsal.load(turned).explain(photo, "gradient").attribution, want.attribution, rtol=1e-5)
+
+
 def test_external_weights_are_found_and_belong_to_the_hash(tmp_path, photo):
     proto = classifier(LABELS)
     onnx.save(proto, tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)

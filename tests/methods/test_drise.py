@@ -111,8 +111,9 @@ def test_boxes_come_in_pixels_of_the_photo():
     assert picture.size == (128, 64)
 
 
-def test_a_model_of_a_free_batch_gives_the_same_maps(model):
-    free = onnxsal.load(detector(batch="N"), card=CARD)
+@pytest.mark.parametrize("batch", ["N", "3"], ids=["a free batch", "a batch of three"])
+def test_a_model_of_another_batch_gives_the_same_maps(model, batch):
+    free = onnxsal.load(detector(batch=batch), card=CARD)
     for one, other in zip(*(m.explain(PHOTO, "d-rise", "all", samples=50) for m in (model, free)), strict=True):
         assert_allclose(one.attribution, other.attribution, atol=1e-6)
 

@@ -54,6 +54,15 @@ def test_one_finite_map_per_image_in_zero_to_one(method, net):
         assert explanation.error is None or explanation.error.shape == explanation.attribution.shape
 
 
+@pytest.mark.parametrize("method", ["rise", "occlusion", "score-cam"])
+def test_a_batch_that_is_fixed_to_more_than_one_is_filled_up(method):
+    """Of 150 masks the last run has two."""
+    fixed = onnxsal.load(explainable.fill(explainable.replaced(("float[N,", "float[4,"))))
+    x = random_input("small", 1)
+    found, want = fixed.explain(x, method, 1, **QUICK[method]), explain("small", x, method, 1)
+    assert_allclose(found.attribution, want.attribution, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("method", QUICK)
 def test_batches_and_workers_leave_no_trace(method):
     x = random_input("small", 1)

@@ -17,6 +17,9 @@ BOXES, PROBABILITIES, OBJECTNESS = "detection_boxes", "detection_probabilities",
 Kind = Literal["d-rise", "dot", "hard", "vem"]
 """How two detections are compared, see `similarity.best_match`."""
 
+OVERLAP = 0.5
+"""Intersection over union from which on two boxes of a class are of one object."""
+
 
 @dataclass(frozen=True)
 class Detection:
@@ -57,6 +60,7 @@ class Detections:
         top_only: The head tells the best class only; the other probabilities are not known and stand as 0.
         has_objectness: Whether the head has an objectness of its own.
         first_class: The class of the first probability; 1 where a background was left out.
+        distinct: No two are of the same object: the head has suppressed already, or finds each object once.
         places: (D,), which proposal of the head each is.
     """
 
@@ -66,6 +70,7 @@ class Detections:
     top_only: bool = False
     has_objectness: bool = True
     first_class: int = 0
+    distinct: bool = False
     places: Places = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __len__(self) -> int:
@@ -98,11 +103,15 @@ class Detections:
         scores: Floats = self.objectness * self.probabilities.max(axis=1)
         return scores
 
-    def final(self, threshold: float, overlap: float) -> "Detections":
-        """Return those above a score, without those that a surer one of their class overlaps, the surest first."""
-        above = np.flatnonzero(self.scores >= threshold)
-        some = self[above]
-        return some[suppress(some.boxes, some.scores, some.classes, overlap)]
+    def final(self, threshold: float, overlap: float | None) -> "Detections":
+        """Return those above a score, without those that a surer one of their class overlaps, the surest first.
+
+        Without an `overlap`, from which on they count as one object, all that are distinct stay.
+        """
+        some = self[np.flatnonzero(self.scores >= threshold)]
+        if overlap is None and self.distinct:
+            return some[np.argsort(-some.scores, kind="stable")]
+        return some[suppress(some.boxes, some.scores, some.classes, OVERLAP if overlap is None else overlap)]
 
     def moved(self, boxes: Floats) -> "Detections":
         """Return the same detections elsewhere."""

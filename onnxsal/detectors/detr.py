@@ -28,7 +28,7 @@ def detr(evidence: Evidence) -> Candidate | None:
         fractions, scores = find_value(op.graph, boxes), find_value(op.graph, logits)
         corners = to_pixels(op, from_centres(op, part(op, fractions, 0, 2), part(op, fractions, 2, 4)), evidence.size)
         probabilities = part(op, op.Softmax(scores, axis=-1), 0, -1) if softmax else op.Sigmoid(scores)
-        return Proposals(corners, probabilities)
+        return Proposals(corners, probabilities, distinct=True)
 
     said = [
         f"outputs {logits!r} and {boxes!r}",

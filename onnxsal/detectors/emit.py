@@ -87,7 +87,7 @@ def finished(op: Op, boxes: ir.Value, scores: ir.Value, classes: ir.Value, count
     """Return proposals of which the best class alone is known; boxes (N, D, 4) or (D, 4), scores and classes alike."""
     boxes, scores, classes = with_batch(op, boxes, 3), with_batch(op, scores, 2), with_batch(op, classes, 2)
     probabilities = one_of(op, classes, scores, count, first)
-    return Proposals(boxes, probabilities, top_only=True, first_class=first)
+    return Proposals(boxes, probabilities, top_only=True, distinct=True, first_class=first)
 
 
 def side_distances(op: Op, centres: ir.Value, distances: ir.Value) -> ir.Value:

@@ -32,6 +32,7 @@ class Proposals:
         probabilities: (N, P, K), in [0, 1].
         objectness: (N, P), in [0, 1]; None for heads that have none.
         top_only: The head tells the best class of each box only.
+        distinct: No two are of the same object: the head has suppressed already, or finds each object once.
         first_class: The class of the first column; 1 where a background column was left out.
     """
 
@@ -39,6 +40,7 @@ class Proposals:
     probabilities: ir.Value
     objectness: ir.Value | None = None
     top_only: bool = False
+    distinct: bool = False
     first_class: int = 0
 
 

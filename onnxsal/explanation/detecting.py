@@ -52,8 +52,9 @@ def _proposals(model: Sessions, sample: Sample, reading: "Reading") -> Detection
     boxes, probabilities = results[BOXES][0], results[PROBABILITIES][0]
     has_objectness = OBJECTNESS in results
     objectness = results[OBJECTNESS][0] if has_objectness else np.ones(len(boxes), np.float32)
-    top_only, first_class = found.facts["top_only"], found.facts["first_class"]
-    return Detections(boxes, probabilities, objectness, top_only, has_objectness, first_class, np.arange(len(boxes)))
+    facts = {name: found.facts[name] for name in ("top_only", "distinct", "first_class")}
+    places = np.arange(len(boxes))
+    return Detections(boxes, probabilities, objectness, has_objectness=has_objectness, places=places, **facts)
 
 
 def _peeled(

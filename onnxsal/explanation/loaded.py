@@ -225,7 +225,7 @@ class Model:
         image: Any,
         *,
         threshold: float = 0.3,
-        overlap: float = 0.5,
+        overlap: float | None = None,
         decoder: str | None = None,
         inputs: Mapping[str, Any] | None = None,
     ) -> Any:
@@ -234,7 +234,8 @@ class Model:
         Args:
             image: As for `predict`.
             threshold: Score from which a detection counts.
-            overlap: Intersection over union above which the surer of two boxes of a class removes the other.
+            overlap: Intersection over union above which the surer of two boxes of a class removes the other; None is
+                0.5, and nothing more of heads that have suppressed already, or that find each object once.
             decoder: Name of the decoder of the head; None recognises it.
             inputs: The inputs beside the image, by name: arrays or .npy files.
 

@@ -19,7 +19,7 @@ from onnxsal.session import Cache, Session, resolve_providers, runtime_version
 Array = npt.NDArray[Any]
 
 # Raised whenever something else is found out about the same model, so that old entries are not found.
-FORMAT = 5
+FORMAT = 6
 
 
 class Opened:

@@ -153,6 +153,7 @@ def _facts(candidate: Candidate, proposals: Proposals) -> dict[str, Any]:
         "decoder": candidate.name,
         "evidence": list(candidate.evidence),
         "top_only": proposals.top_only,
+        "distinct": proposals.distinct,
         "first_class": proposals.first_class,
         "single": candidate.single,
     }

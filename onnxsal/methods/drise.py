@@ -37,7 +37,8 @@ class DRISE:
         edges: As for `rise`.
         normalisation: As for `rise`.
         threshold: Score from which a detection counts.
-        overlap: Intersection over union above which the surer of two boxes of a class removes the other.
+        overlap: Intersection over union above which the surer of two boxes of a class removes the other; None is 0.5,
+            and nothing more of heads that have suppressed already, or that find each object once.
         decoder: Name of the decoder of the head; None recognises it.
         fill: As for `rise`.
         seed: Of the masks.
@@ -53,7 +54,7 @@ class DRISE:
     edges: Edges = "bilinear"
     normalisation: Normalisation = "keep"
     threshold: float = 0.3
-    overlap: float = 0.5
+    overlap: float | None = None
     decoder: str | None = None
     fill: str | float = "zero"
     seed: int = 0

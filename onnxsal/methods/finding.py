@@ -13,12 +13,13 @@ class Finding:
 
     Attributes:
         threshold: Score from which a detection counts.
-        overlap: Intersection over union above which the surer of two boxes of a class removes the other.
+        overlap: Intersection over union above which the surer of two boxes of a class removes the other; None is 0.5,
+            and nothing more of heads that have suppressed already, or that find each object once.
         decoder: Name of the decoder of the head; None recognises it.
     """
 
     threshold: float = 0.3
-    overlap: float = 0.5
+    overlap: float | None = None
     decoder: str | None = None
 
     def __post_init__(self) -> None:

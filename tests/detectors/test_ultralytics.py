@@ -160,3 +160,20 @@ def test_the_layer_of_a_box_is_none_of_the_branch_of_masks():
     photo = rng.integers(0, 255, PHOTO.shape, dtype=np.uint8)
     explained = onnxsal.load(model).explain(photo, "odam", "box:0")
     assert explained.settings["layer"] in ("p8", "head_p8", "head_p8_c")
+
+
+def test_boxes_that_the_head_has_kept_stay_unless_more_is_to_be_suppressed():
+    """They overlap by 0.6: an export suppresses from 0.7 on unless told otherwise, and so has left both."""
+    out = final([*BOX, 0.8, 1])
+    out[0, 1, :6] = [BOX[0], BOX[1] + 8, BOX[2], BOX[3] + 8, 0.7, 1]
+    model = onnxsal.load(head({"output0": out}, metadata=metadata()))
+    assert [d.score for d in model.detect(PHOTO)] == pytest.approx([0.8, 0.7])
+    assert [d.score for d in model.detect(PHOTO, overlap=0.5)] == pytest.approx([0.8])
+
+
+def test_overlapping_proposals_of_a_head_that_leaves_suppression_to_others_are_one_object():
+    out = raw([*CENTRE, *PROBABILITIES])
+    out[0, :, 9] = [CENTRE[0], CENTRE[1] + 8, *CENTRE[2:], 0.01, 0.7, 0.02]
+    model = onnxsal.load(head({"output0": out}, metadata=metadata()))
+    assert len(model.detect(PHOTO)) == 1
+    assert len(model.detect(PHOTO, overlap=0.7)) == 2

@@ -273,7 +273,13 @@ class ModelSubject:
         path, part = self._options.checkpoint, self._options.part
         if path is None:
             return None
-        image = hashlib.sha256(self.x.tobytes()).hexdigest()
         targets = [repr(t) for t in self._targets]
-        job = hashlib.sha256(json.dumps([*self._job, image, targets, part]).encode()).hexdigest()
+        job = hashlib.sha256(json.dumps([*self._job, self._digests(), targets, part]).encode()).hexdigest()
         return Checkpoint(part_of_file(path, part), job)
+
+    def _digests(self) -> list[str | None]:
+        """Return hashes of all arrays that answers depend on; a target's text says neither its mask nor its box."""
+        found = None if self._found is None else self._found.detections
+        boxes = [] if found is None else [found.boxes, found.probabilities]
+        arrays = [self.x, *self._masks, *boxes, *(self._model.others[name] for name in sorted(self._model.others))]
+        return [None if a is None else hashlib.sha256(a.tobytes()).hexdigest() for a in arrays]

@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose
 from support.detector import CARD, detector, squares
 
 import onnxsal
-from onnxsal.errors import DetectorError, MethodError, TargetError
+from onnxsal.errors import DetectorError, MethodError, OutputError, TargetError
 
 PHOTO = squares((0, 8, 8), (2, 40, 32))
 
@@ -52,6 +52,16 @@ def test_occlusion_of_a_detection_is_how_much_worse_it_is_found(model):
     x1, y1, x2, y2 = (round(side) for side in found.detection.box)
     assert found.attribution[y1:y2, x1:x2].max() > 0.5
     assert abs(found.attribution[48:, :16]).max() < 1e-6
+
+
+def test_a_checkpoint_of_one_box_is_not_gone_on_from_for_another_of_the_same_number_and_class(model, tmp_path):
+    few = {"method": "rise", "target": "box:1", "loop": onnxsal.LoopOptions(checkpoint=tmp_path / "run.npz")}
+    one, other = (model.detect(PHOTO, overlap=o)[1] for o in (0.5, 0.2))
+    assert one.label == other.label
+    assert one.box != other.box
+    model.explain(PHOTO, samples=4, overlap=0.5, **few)
+    with pytest.raises(OutputError, match="belongs to another explanation"):
+        model.explain(PHOTO, samples=4, overlap=0.2, **few)
 
 
 def test_smoothgrad_without_noise_is_the_gradient_of_the_detection(model):

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 import onnxsal
-from onnxsal.errors import TargetError
+from onnxsal.errors import OutputError, TargetError
 
 SIZE, CLASSES = 12, 3
 FIRST = np.random.default_rng(0).normal(size=(4, 3, 1, 1)).astype(np.float32)
@@ -205,3 +205,13 @@ def test_the_command_line_takes_a_region(tmp_path):
     assert_allclose(
         found != 0, np.stack([np.zeros((SIZE, SIZE)), box_mask(2, 3, 7, 9) * (PHOTO[..., 1] > 0), 0 * found[0]])
     )
+
+
+def test_a_checkpoint_of_one_mask_is_not_gone_on_from_under_another(tmp_path):
+    loop = onnxsal.LoopOptions(checkpoint=tmp_path / "run.npz")
+    few = {"method": "rise", "target": 1, "loop": loop, "samples": 4, "cells": 3}
+    first = model().explain(PHOTO, mask=box_mask(0, 0, 6, 6), **few)
+    with pytest.raises(OutputError, match="belongs to another explanation"):
+        model().explain(PHOTO, mask=box_mask(6, 6, 12, 12), **few)
+    again = model().explain(PHOTO, mask=box_mask(0, 0, 6, 6), **few)
+    assert_allclose(again.attribution, first.attribution)

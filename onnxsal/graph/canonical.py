@@ -40,6 +40,7 @@ from onnxsal.graph.geometry import spell_out_geometry
 from onnxsal.graph.groups import LAST_OPSET_WITH_GROUP_SCALES, spell_group_scales
 from onnxsal.graph.inference import infer_shapes, is_big, type_as_its_tensor
 from onnxsal.graph.mapping import loop_over_sequences
+from onnxsal.graph.order import copy_in_order
 from onnxsal.graph.resampling import (
     LAST_OPSET_WITH_UPSAMPLE,
     LAST_OPSET_WITHOUT_MODES,
@@ -70,8 +71,9 @@ def canonicalise(model: ir.Model) -> ir.Model:
         UnsupportedModel: The opset is outside 7 to 28, the model cannot be brought to opset 21, or it is laid out
             for one machine.
     """
-    model = model.clone()
+    model = copy_in_order(model)
     _check_opset(model)
+    _import_domains(model)
     _check_layout(model.graph)
     _read_small_weights(model.graph)
     for graph in model.graphs():
@@ -130,6 +132,13 @@ def _refuse_batched_scan(graph: ir.Graph) -> None:
                 f"node {node.name or node.outputs[0].name!r} is a Scan of opset {LAST_OPSET_WITH_BATCHED_SCAN}, which "
                 f"no later opset can say: export the model at opset 9 or later"
             )
+
+
+def _import_domains(model: ir.Model) -> None:
+    """Import what nodes are of: ONNX Runtime does not mind what a file forgets, as its own optimizer's files do."""
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        if node.domain not in ("", "ai.onnx") and node.domain not in model.opset_imports:
+            model.opset_imports[node.domain] = 1
 
 
 def opset_of(model: ir.Model) -> int:

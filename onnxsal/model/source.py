@@ -204,6 +204,8 @@ class Source:
         import onnx
         import onnx_ir as ir
 
+        from onnxsal.graph.order import put_in_order
+
         name = self.path.name if self.path else "the model"
         try:
             if self.path is not None:
@@ -212,8 +214,6 @@ class Source:
             else:
                 assert self.data is not None
                 model = ir.from_proto(onnx.load_model_from_string(self.data))
-            _put_in_order(model.graph)
-            return model
         except ir.serde.SerdeError as error:
             ml = [t for t in self.signature.op_types if t.startswith("ai.onnx.ml::")]
             what = (
@@ -224,6 +224,8 @@ class Source:
             raise UnsupportedModel(
                 f"{name} {what}, which has no gradients: only black-box methods can explain it"
             ) from error
+        put_in_order(model)
+        return model
 
     def runnable(self) -> Path | bytes:
         """Return what a session loads."""
@@ -231,16 +233,6 @@ class Source:
             return self.path
         assert self.data is not None
         return self.data
-
-
-def _put_in_order(graph: "ir.Graph") -> None:
-    """Sort nodes that read what a later one makes: ONNX forbids it, tools write it, ONNX Runtime runs it."""
-    made: set[ir.Value] = set()
-    for node in graph:
-        if any(v is not None and v.producer() is not None and v not in made for v in node.inputs):
-            graph.sort()
-            return
-        made.update(node.outputs)
 
 
 def _check_external_sizes(model: "ir.Model", name: str) -> None:

@@ -159,6 +159,8 @@ _CHEAP = frozenset(
     | {"Celu", "Div", "Pow", "HardSwish", "Swish", "Mish", "ReduceL2", "LpNormalization", "Relu", "LeakyRelu", "PRelu"}
     | {"ThresholdedRelu", "Clip"}
 )
+# Functions whose rules ask which of their inputs they chose, so that not a bit may be rounded off.
+_CHOOSING = frozenset({"MaxPool", "ReduceMax", "ReduceMin", "Max", "Min"})
 
 
 def real(op: Op, value: ir.Value, original: Callable[[ir.Value], ir.Value] = lambda value: value) -> ir.Value:
@@ -166,8 +168,9 @@ def real(op: Op, value: ir.Value, original: Callable[[ir.Value], ir.Value] = lam
 
     It fuses a float operator with the quantisations around it, as long as nobody else reads what lies
     between, and moves a DequantizeLinear to behind what reads it. So what lies before a QuantizeLinear is
-    read as it comes out of that, or computed again where that is cheap; and integers are decoded by
-    arithmetic, bit by bit what DequantizeLinear gives. Of weights ONNX Runtime does it once, on loading.
+    read as it comes out of that, or computed again where that is cheap, or where rounding would hide
+    what was chosen; and integers are decoded by arithmetic, bit by bit what DequantizeLinear gives. Of
+    weights ONNX Runtime does it once, on loading.
 
     Args:
         op: Writes what is needed.
@@ -177,7 +180,7 @@ def real(op: Op, value: ir.Value, original: Callable[[ir.Value], ir.Value] = lam
     value = original(value)
     node = value.producer()
     quantised = fused_into(value)
-    if quantised is not None and node is not None and node.op_type in _CHEAP and _reads_quantised(node):
+    if quantised is not None and node is not None and _is_computed_again(node, quantised):
         inputs = [None if v is None else real(op, v, original) for v in node.inputs]
         again: ir.Value = op.emit(node.op_type, *inputs, **{k: a.value for k, a in node.attributes.items()})
         return again
@@ -200,10 +203,26 @@ def fused_into(value: ir.Value) -> ir.Value | None:
     return readers[0][0].outputs[0] if quantised else None
 
 
+def _is_computed_again(node: ir.Node, quantised: ir.Value) -> bool:
+    """Tell whether what a node makes is computed anew, and not read as it comes out of its quantisation."""
+    if node.op_type in _CHOOSING:
+        return not _keeps_steps(node, quantised)
+    return node.op_type in _CHEAP and _reads_quantised(node)
+
+
 def _reads_quantised(node: ir.Node) -> bool:
     """Tell whether all that a node reads is constant, or comes out of quantised numbers."""
     producers = [v.producer() for v in node.inputs if v is not None and v.const_value is None]
     return all(p is not None and p.op_type == "DequantizeLinear" for p in producers)
+
+
+def _keeps_steps(node: ir.Node, quantised: ir.Value) -> bool:
+    """Tell whether a node's inputs and its output are quantised alike, so that what it chooses is not rounded."""
+    output, numbers = quantisation_of(quantised), [v for v in node.inputs if v is not None and v.dtype in FLOATS]
+    made = [v.producer() for v in numbers]
+    read = [_beside(n, 1, 2) for n in made if n is not None and n.op_type == "DequantizeLinear"]
+    alike = output is not None and all(q is not None and q.same(output) for q in read)
+    return alike and len(read) == len(numbers)
 
 
 def _decode(op: Op, value: ir.Value, q: Quantisation, *, otherwise: ir.Value | None = None) -> ir.Value:

@@ -97,6 +97,27 @@ def test_a_dynamic_networks_gradient_is_that_of_its_frozen_twin(rng, tmp_path):
     agree(onnx.load(tmp_path / "q.onnx"), rng.standard_normal(IMAGE).astype(np.float32), rng)
 
 
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_a_dynamic_recurrences_gradient_is_that_of_its_decoded_weights(per_channel, rng, tmp_path):
+    """Its kernel rounds inputs and states, too, so that the two agree to a percent or so."""
+    text = """<ir_version: 8, opset_import: ["" : 13]> agraph (float[4,2,3] x) => (float[4,2,2,5] y)
+        <float[2,20,3] w, float[2,20,5] r, float[2,40] b>
+        { y = LSTM<hidden_size=5,direction="bidirectional">(x, w, r, b) }"""
+    plain = onnx.parser.parse_model(text)
+    for name, shape in {"w": (2, 20, 3), "r": (2, 20, 5), "b": (2, 40)}.items():
+        plain.graph.initializer.append(numpy_helper.from_array(rng.standard_normal(shape).astype(np.float32), name))
+    del plain.graph.value_info[:]
+    quantize_dynamic(plain, tmp_path / "q.onnx", weight_type=QuantType.QInt8, per_channel=per_channel)
+    model = onnx.load(tmp_path / "q.onnx")
+    assert [n.op_type for n in model.graph.node] == ["DynamicQuantizeLSTM"]
+    feeds = {"x": rng.standard_normal((4, 2, 3)).astype(np.float32)}
+    feeds["cotangent_y"] = rng.standard_normal((4, 2, 2, 5)).astype(np.float32)
+    y, found = session(ir.to_proto(vjp(model, of="y", wrt="x"))).run(None, feeds)
+    expected = session(ir.to_proto(vjp(plain, of="y", wrt="x"))).run(None, feeds)[1]
+    np.testing.assert_array_equal(y, session(model).run(None, {"x": feeds["x"]})[0])
+    np.testing.assert_allclose(found, expected, atol=0.03 * np.abs(expected).max())
+
+
 # ----- One operator at a time -----
 
 HEADER = '<ir_version: 10, opset_import: ["" : 21, "com.microsoft" : 1]> agraph '
@@ -157,6 +178,24 @@ def test_a_quantised_operators_gradient_is_that_of_the_float_one_between_its_mas
     model.graph.output[0].type.tensor_type.ClearField("shape")
     x = 2 * rng.standard_normal((2, 4, 4, 4))
     x += 0.1 * np.sign(x)  # off the kink of LeakyRelu, which quantised numbers hit
+    agree(model, x.astype(np.float32), rng, ("NONE", "ALL"))
+
+
+CHOSEN = {
+    "MaxPool": "b = Sin(x) c = MaxPool<kernel_shape=[3,2],strides=[1,2]>(b)",
+    "MaxPool by another scale": "b = DequantizeLinear(a, s, z) c = MaxPool<kernel_shape=[2,2]>(b)",
+    "ReduceMax": "b = Sin(x) e = Constant<value=int64[2] {2,3}>() c = ReduceMax(b, e)",
+    "Max": "b = DequantizeLinear(a, s, z) c = Max(b, t)",
+}
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_what_is_chosen_is_found_again_though_it_is_rounded_afterwards(name, rng):
+    body = f"a = QuantizeLinear(x, s, z) {CHOSEN[name]} q = QuantizeLinear(c, r, m) y = DequantizeLinear(q, r, m)"
+    model = model_of(f"(float[2,4,4,4] x) => (float[1] y) {{ {body} }}", rng)
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    # Numbers that are well apart, so that finite differences choose alike.
+    x = (rng.permutation(128).reshape(2, 4, 4, 4) - 63.3) / 50
     agree(model, x.astype(np.float32), rng, ("NONE", "ALL"))
 
 

@@ -174,6 +174,29 @@ def dynamic_quantize_matmul(w: Writer, node: Composite) -> Any:
     return y if node[4] is None else w.Add(y, node[4])
 
 
+_RECURRENT = ("activations", "activation_alpha", "activation_beta", "clip", "direction", "hidden_size", "input_forget")
+
+
+@expansion("DynamicQuantizeLSTM")
+def dynamic_quantize_lstm(w: Writer, node: Composite) -> Any:
+    """Inputs and states are quantised to their own ranges, which clip nothing; weights lie the other way round."""
+    weights = [_recurrent_weight(w, *(node[i] for i in at)) for at in ((1, 8, 9), (2, 10, 11))]
+    return w.LSTM(node[0], *weights, *(node[i] for i in range(3, 8)), outputs=3, **node.attributes(*_RECURRENT))
+
+
+def _recurrent_weight(w: Writer, weight: Any, scale: Any, zero_point: Any) -> Any:
+    """Return (directions, 4 * hidden, inputs) of (directions, inputs, 4 * hidden); scales are per direction, or row."""
+    rows = len(scale.shape or ()) > 1
+    numbers = w.Cast(weight, to=ir.DataType.FLOAT)
+    if zero_point is not None:
+        numbers = w.Sub(numbers, _beside_rows(w, w.Cast(zero_point, to=ir.DataType.FLOAT), rows))
+    return w.Transpose(w.Mul(numbers, _beside_rows(w, scale, rows)), perm=[0, 2, 1])
+
+
+def _beside_rows(w: Writer, parameter: Any, rows: bool) -> Any:
+    return w.Unsqueeze(parameter, [1]) if rows else w.Reshape(parameter, [-1, 1, 1])
+
+
 # ----- ONNX Runtime's own versions of the standard operators -----
 
 

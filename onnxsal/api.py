@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from onnxsal.errors import ModelError
 from onnxsal.explanation import Explanation, Model
-from onnxsal.explanation.arrays import ArrayModel, of_file, of_function, takes_arrays
+from onnxsal.explanation.array_sources import of_file, of_function, takes_arrays
+from onnxsal.explanation.arrays import ArrayModel
 from onnxsal.model.card import Card, resolve_card
 from onnxsal.model.card.files import read_card
 from onnxsal.model.network import Network

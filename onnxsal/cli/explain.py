@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onnxsal.cli import options
+from onnxsal.errors import ImageError
 
 if TYPE_CHECKING:
     from onnxsal.cli.choice import Choice
     from onnxsal.cli.outputs import Outputs
     from onnxsal.cli.progress import Progress
     from onnxsal.explanation import Explanation, Model
+    from onnxsal.explanation.arrays import ArrayModel
 
 
 @click.command("explain")
@@ -95,6 +97,8 @@ def command(
     outputs = Outputs(output, tuple(dict.fromkeys(formats)), overwrite)
     if hasattr(loaded, "card"):  # a model of arrays takes .npy files, and has none
         _read_all(images, progress)
+    else:
+        _check_samples(loaded, images)
     targets = [_targets(loaded, photo, target, choices, inputs) for photo in images]
     jobs = _plan(images, targets, choices, outputs)
 
@@ -176,6 +180,14 @@ def _read_all(photos: Sequence[Path], progress: "Progress") -> None:
             progress.show("read", done)
             open_image(photo)
         progress.clear()
+
+
+def _check_samples(loaded: "ArrayModel", files: Sequence[Path]) -> None:
+    """Refuse files that cannot be read, or hold several samples: results are named after the file."""
+    for file in files:
+        count = loaded.count(file)
+        if count != 1:
+            raise ImageError(f"{file} holds {count} samples: write each into a file of its own")
 
 
 def _write(job: Job, explanations: "Sequence[Explanation]", outputs: "Outputs") -> None:

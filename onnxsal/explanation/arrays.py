@@ -4,7 +4,6 @@ A sample is a vector of features, a time series (steps, features), or any array;
 time, as they hide parts of a photo.
 """
 
-import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -24,9 +23,6 @@ from onnxsal.methods import find_method, make_method
 from onnxsal.methods.noise import as_input
 from onnxsal.methods.presets import with_preset
 from onnxsal.methods.subject import Sampled, SampledMethod
-from onnxsal.model.series import has_time_last
-from onnxsal.model.source import Source
-from onnxsal.session import Session, resolve_providers, runtime_version
 from onnxsal.targets import TOP, Target, check_range, parse_target
 
 if TYPE_CHECKING:
@@ -193,6 +189,8 @@ class ArrayModel:
     def _method(self, name: str, settings: Mapping[str, Any], like: str | None) -> SampledMethod:
         if find_method(name).name not in METHODS:
             raise MethodError(f"{name} needs an image, and {self._without_image()}")
+        if "inputs" in settings:
+            raise ImageError(f"{self.name} has no input beside the sample: {', '.join(settings['inputs'])} is none")
         made = make_method(name, with_preset(like, name, settings))
         assert isinstance(made, SampledMethod)
         return made
@@ -285,6 +283,14 @@ class ArrayModel:
 
     # ----- Samples -----
 
+    def count(self, x: Any) -> int:
+        """Return how many samples there are in a file, an array or a list.
+
+        Raises:
+            ImageError: It does not fit the model.
+        """
+        return len(self._read(x)[0])
+
     def _read(self, x: Any) -> tuple[list[Array], bool]:
         """Return samples (1, ...), and whether there is only one, not a list or a batch."""
         if isinstance(x, list | tuple) and any(isinstance(part, str | os.PathLike | np.ndarray) for part in x):
@@ -335,58 +341,3 @@ def as_table(answer: Any, count: int) -> npt.NDArray[np.float64]:
             f"the model's answer to {count} samples is {table.dtype} of shape {table.shape}: no score for each"
         )
     return table.reshape(count, -1).astype(np.float64)
-
-
-def of_file(source: Source, providers: Sequence[str] | str | None, labels: Sequence[str] | None) -> ArrayModel:
-    """Return an ONNX model that takes no image, such as a tree ensemble, as a model of arrays.
-
-    Args:
-        source: The file.
-        providers: ONNX Runtime's execution providers; None is the CPU.
-        labels: One per class.
-    """
-    (info,) = source.signature.inputs
-    session = Session(source.runnable(), resolve_providers(providers))
-
-    def predict(x: Array) -> Any:
-        results = session.run_whole({info.name: x})
-        # Classifiers of scikit-learn give the label first, then a probability for each class.
-        return next((a for a in results.values() if not _is_label(a)), next(iter(results.values())))
-
-    origin = {"model_sha256": source.sha256, "onnxruntime": runtime_version(), "provider": session.providers[0]}
-    name = source.path.stem if source.path else "model"
-    shape = None if info.shape is None else [d if isinstance(d, int) else None for d in info.shape]
-    return ArrayModel(
-        predict,
-        name=name,
-        shape=shape,
-        dtype=info.dtype,
-        labels=labels,
-        provenance={"model": name} | origin,
-        time_last=shape is not None and len(shape) == 3 and has_time_last(source, info.name),
-    )
-
-
-def takes_arrays(source: Source) -> bool:
-    """Tell whether a model has one input, of numbers, that can hold no image."""
-    inputs = source.signature.inputs
-    if len(inputs) != 1 or inputs[0].shape is None or len(inputs[0].shape) not in (2, 3):
-        return False
-    return inputs[0].dtype.startswith(("float", "int", "uint", "bool"))
-
-
-def _is_label(answer: Any) -> bool:
-    return isinstance(answer, np.ndarray) and answer.dtype.kind not in "f"
-
-
-def of_function(function: Predict, labels: Sequence[str] | None) -> ArrayModel:
-    """Return a Python function as a model.
-
-    Args:
-        function: Maps samples (n, ...) to scores (n, K), or (n,).
-        labels: One per class.
-    """
-    name = getattr(function, "__name__", type(function).__name__)
-    if inspect.isclass(function):
-        raise MethodError(f"{name} is a class: give an object, or a function")
-    return ArrayModel(function, name=name, shape=None, labels=labels)

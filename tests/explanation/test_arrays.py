@@ -196,3 +196,11 @@ def test_a_sample_from_the_command_line(tmp_path, monkeypatch):
     refused = CliRunner().invoke(cli, ["explain", "model.onnx", "sample.npy"])
     assert refused.exit_code == 2
     assert "explain it by rise or occlusion" in refused.output
+    np.save("two.npy", np.stack([X, X]).astype(np.float32))
+    for given, says in (
+        (["two.npy"], "two.npy holds 2 samples: write each into a file of its own"),
+        (["sample.npy", "--input", "a=two.npy"], "model has no input beside the sample: a is none"),
+    ):
+        refused = CliRunner().invoke(cli, ["explain", "model.onnx", *given, "-m", "rise", "--overwrite"])
+        assert refused.exit_code == 2, refused.output
+        assert says in refused.output

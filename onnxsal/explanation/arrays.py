@@ -313,7 +313,7 @@ class ArrayModel:
 
 def _load(path: str | os.PathLike[str]) -> Array:
     if Path(path).suffix.lower() != ".npy":
-        raise ImageError(f"{path}: this model takes no photos; give a sample as an array, or as a .npy file")
+        raise ImageError(f"{path}: with no image input the model takes no photos; give a sample as an array, or .npy")
     try:
         array: Array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

@@ -57,6 +57,10 @@ class Walk:
     """What has been found so far.
 
     Attributes:
+        graph: The main graph.
+        opset: Version of `ai.onnx`.
+        declared: The graph's outputs, whose shapes stay as the model declares them.
+        folder: Computes what is constant.
         given: Names of sizes of graph inputs.
         names: What other names turned out to stand for.
         contents: What small integer values hold.

@@ -90,6 +90,7 @@ class Source:
 
     Attributes:
         path: The file; None for a model in memory.
+        data: The serialised model, if it was given so; None for a file.
         sha256: Of all its bytes, external weights included.
         signature: What its header says.
     """

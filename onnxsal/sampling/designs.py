@@ -67,6 +67,11 @@ class Independent:
     """Each cell stays with probability `keep`, each shift is as likely as any other.
 
     Source: Petsiuk et al. 2018, arXiv:1806.07421, section 3.2.
+
+    Attributes:
+        space: What the masks share.
+        seed: Of what is drawn.
+        keep: Probability that a cell stays.
     """
 
     space: MaskSpace
@@ -99,6 +104,10 @@ class Balanced:
     to an even number of cells together is the same under both, and cancels. Columns, signs and order are drawn anew
     for each block, which leaves each cell's chance at one half whatever the number of masks. The shifts follow the R2
     sequence (M. Roberts 2018, "The unreasonable effectiveness of quasirandom sequences") from a random start.
+
+    Attributes:
+        space: What the masks share.
+        seed: Of what is drawn.
     """
 
     space: MaskSpace

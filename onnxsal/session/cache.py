@@ -20,7 +20,12 @@ DEFAULT_LIMIT = 2 << 30  # bytes
 
 
 class Cache:
-    """A folder of files named by hash."""
+    """A folder of files named by hash.
+
+    Attributes:
+        folder: Where they lie; None keeps nothing.
+        limit: Bytes that all of them may take.
+    """
 
     def __init__(self, folder: Path | None = None, limit: int | None = None) -> None:
         """Use `folder`, by default the user's cache folder.

@@ -28,6 +28,7 @@ class Session:
 
     Attributes:
         inputs: Shape by name of input.
+        types: ONNX Runtime's name of the type, such as `tensor(float)`, by name of input.
         outputs: Names of the outputs.
         metadata: The graph's `metadata_props`.
         providers: ONNX Runtime's names of the providers in use.

@@ -27,7 +27,14 @@ class Reading:
 
 @dataclass
 class Draft:
-    """A card in the making: the first source to name a field wins."""
+    """A card in the making: the first source to name a field wins.
+
+    Attributes:
+        fields: Value by field.
+        sources: Name of the source by field.
+        notes: What sources say that could not be used.
+        closed: Fields that later sources may not name any more, as they belong to one that is named.
+    """
 
     fields: dict[str, Any] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)

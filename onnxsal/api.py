@@ -40,6 +40,8 @@ def load(
 ) -> Any:
     """Load an ONNX model: a `Model`, or an `ArrayModel` if what it takes is no image.
 
+    Which of the two only the file tells, so that type checkers are told neither.
+
     Args:
         source: A path, the bytes of a file, a model in memory; or a Python function that maps samples (n, ...) to
             scores (n, K), which black-box methods explain.

@@ -104,6 +104,9 @@ class Subject(Protocol):
 class SampledMethod(Protocol):
     """A method that runs its model many times.
 
+    One whose attribution has channels may say how a pixel's come to one number, by a field or property `channels`
+    (`maps.reduce_channels`); otherwise the largest magnitude counts.
+
     Attributes:
         asks: What it needs of the model: `classes`, `detections`, or a `gradient`.
     """

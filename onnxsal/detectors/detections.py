@@ -62,6 +62,7 @@ class Detections:
         first_class: The class of the first probability; 1 where a background was left out.
         distinct: No two are of the same object: the head has suppressed already, or finds each object once.
         places: (D,), which proposal of the head each is.
+        chosen: (D,), the class of each where the head says it, which may give a proposal two; None is the likeliest.
     """
 
     boxes: Floats
@@ -72,6 +73,7 @@ class Detections:
     first_class: int = 0
     distinct: bool = False
     places: Places = field(default_factory=lambda: np.zeros(0, np.int64))
+    chosen: Places | None = None
 
     def __len__(self) -> int:
         """Return the number of boxes."""
@@ -85,22 +87,24 @@ class Detections:
             probabilities=self.probabilities[which],
             objectness=self.objectness[which],
             places=self.places[which],
+            chosen=None if self.chosen is None else self.chosen[which],
         )
 
     @property
     def classes(self) -> npt.NDArray[np.int64]:
-        """(D,), the likeliest class of each."""
+        """(D,), the likeliest class of each, unless the head chose another."""
+        if self.chosen is not None:
+            return self.chosen
         if not len(self):
             return np.zeros(0, np.int64)
-        best: npt.NDArray[np.int64] = self.probabilities.argmax(axis=1) + self.first_class
+        best: Places = self.probabilities.argmax(axis=1) + self.first_class
         return best
 
     @property
     def scores(self) -> Floats:
-        """(D,), objectness times the probability of the likeliest class."""
-        if not len(self):
-            return np.zeros(0, np.float32)
-        scores: Floats = self.objectness * self.probabilities.max(axis=1)
+        """(D,), objectness times the probability of its class."""
+        own = self.probabilities[np.arange(len(self)), self.classes - self.first_class]
+        scores: Floats = self.objectness * own
         return scores
 
     def final(self, threshold: float, overlap: float | None) -> "Detections":

@@ -111,8 +111,8 @@ def boxes_scores_labels(evidence: Evidence) -> Candidate | None:
     zoo = boxes == "bboxes" and len(evidence.outputs[boxes]) == 3
     sizes = "orig_target_sizes" in evidence.inputs
     origin = "SSD of the ONNX model zoo, fractions" if zoo else "RT-DETR, pixels" if sizes else "torchvision, pixels"
-    # A background comes first in torchvision's classes and in the zoo's.
-    first = 0 if sizes else 1
+    # A background comes first where classes shut each other out: in SSD and R-CNN, not in RetinaNet and FCOS.
+    first = 1 if zoo or ("Softmax" in evidence.op_types and not sizes) else 0
 
     def decode(op: Op) -> Proposals:
         corners = find_value(op.graph, boxes)

@@ -94,10 +94,9 @@ class Peel:
         said = self.scores
         table = _long(op, find_value(op.graph, said.name))
         table = part(op, table, said.skip) if said.skip else table
-        table = op.Sigmoid(table) if said.logits else table
-        if said.centred is None:
-            return table
-        return op.Sqrt(op.Mul(table, op.Sigmoid(_long(op, find_value(op.graph, said.centred)))))
+        if said.centred is not None:
+            return _root_of_product(op, table, _long(op, find_value(op.graph, said.centred)))
+        return op.Sigmoid(table) if said.logits else table
 
     def _corners(self, op: Op, rows: ir.Value, size: tuple[int, int]) -> ir.Value:
         """Return (N, P, 4), corners in pixels of the model's input."""
@@ -124,6 +123,12 @@ class Peel:
             return side_distances(op, middle, op.Mul(rows, op.Concat(sides, sides, axis=-1)))
         grown = op.Exp(op.Min(part(op, rows, 2, 4), op.scalar(LARGEST, like=rows)))
         return from_centres(op, op.Add(middle, op.Mul(part(op, rows, 0, 2), sides)), op.Mul(sides, grown))
+
+
+def _root_of_product(op: Op, logits: ir.Value, centred: ir.Value) -> ir.Value:
+    """Return the root of the product of two sigmoids. That of 0 has no finite gradient; its logarithm has."""
+    logarithm = op.Add(op.Softplus(op.Neg(logits)), op.Softplus(op.Neg(centred)))
+    return op.Exp(op.Mul(logarithm, op.scalar(-0.5, like=logarithm)))
 
 
 def _long(op: Op, value: ir.Value) -> ir.Value:

@@ -76,7 +76,7 @@ def _peeled(
     places = places_of(everything, final)
     if places is None:
         return None
-    return replace(everything[places], boxes=final.boxes), reading
+    return replace(everything[places], boxes=final.boxes, chosen=final.classes), reading
 
 
 def on_photo(detections: Detections, sample: Sample, model: Sessions) -> list[Detection]:

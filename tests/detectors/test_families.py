@@ -404,6 +404,13 @@ def test_a_box_is_explained_under_masks(one):
     assert not found.heatmap.any() or np.ptp(found.attribution) < 1e-4
 
 
+def test_the_first_class_of_a_head_without_a_background_is_one():
+    """RetinaNet's and FCOS's classes are sigmoids, and none of them stands for nothing."""
+    arrays = {"boxes": np.array([BOX], np.float32), "labels": np.array([0]), "scores": np.array([SCORE], np.float32)}
+    (found,) = load(Head("boxes-scores-labels", head(arrays))).detect(np.full((64, 64, 3), 100, np.uint8))
+    assert (found.index, found.score) == (0, pytest.approx(SCORE))
+
+
 def test_inspect_says_what_speaks_for_a_head():
     found = load(yolox_raw()).inspect().detectors
     assert found[0]["decoder"] == "yolox"

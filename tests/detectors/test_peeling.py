@@ -104,6 +104,21 @@ def test_what_was_suppressed_is_found_again(head):
     assert explanation.settings["head"] == "proposals before suppression"
 
 
+def test_a_proposal_that_is_kept_under_two_classes_is_two_detections():
+    """Suppression goes class by class: a square that is red, and a little less blue, is both."""
+    photo = squares((0, 8, 8), (2, 8, 8))
+    photo[..., 2] = photo[..., 2] * 0.8
+    loaded = model(*HEADS["NonMaxSuppression"])
+    found = loaded.detect(photo)
+    want = classes_of(photo.transpose(2, 0, 1)[None].astype(np.float32) / 255).max(axis=0)
+    sure = {label: max(d.score for d in found if d.label == label) for label in ("red", "blue")}
+    assert sure == pytest.approx({"red": want[0], "blue": want[2]})
+    blue = next(d for d in found if d.label == "blue")
+    explained = loaded.explain(photo, "gradient", f"box:{blue.number}")
+    assert not explained.attribution[0].any()  # the channel of red
+    assert explained.attribution[2].any()
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_drise_sees_the_proposals_not_what_is_left_of_them(head):
     loaded = model(*HEADS[head])

@@ -65,6 +65,13 @@ def find_path(op: Op, of: Sequence[ir.Value], wrt: Iterable[ir.Value], rules: Ru
     return _Search(rules).through(op, of, set(wrt))
 
 
+def find_sources(
+    op: Op, of: Sequence[ir.Value], wrt: Sequence[ir.Value], rules: RuleBook
+) -> dict[ir.Value, set[ir.Value]]:
+    """Return for each value that `of` is computed from which of `wrt` a gradient of it reaches, in one walk for all."""
+    return _Search(rules).sources(op, of, wrt)
+
+
 def look_inside(
     op: Op, node: ir.Node, bodies: Iterable[Body], of: Set[ir.Value], active: Set[ir.Value], rules: RuleBook
 ) -> list[Inside]:
@@ -101,13 +108,28 @@ class _Search:
         """Search the graph that `op` writes; what is active in the graphs around it is active here."""
         path, (needed, nodes), primal = Path(active), needed_for(op, of), op.once(Primal)
         for node in primal.nodes():
-            if node not in nodes:
-                continue
-            if self.rules.whole(node.domain, node.op_type) is not None:
-                self._pass_whole(op, node, path, needed)
-            else:
-                self._pass(op, node, path)
+            if node in nodes:
+                self._pass_node(op, node, path, needed)
         return path
+
+    def sources(self, op: Op, of: Iterable[ir.Value], wrt: Sequence[ir.Value]) -> dict[ir.Value, set[ir.Value]]:
+        """Return what is active behind each of `wrt`, the other way round; an input at a time, as each passes alone."""
+        (needed, nodes), primal = needed_for(op, of), op.once(Primal)
+        bits = {value: 1 << i for i, value in enumerate(wrt)}
+        for node in primal.nodes():
+            for value in dict.fromkeys(read_values(node)) if node in nodes else ():
+                path = Path({value})
+                if bits.get(value):
+                    self._pass_node(op, node, path, needed)
+                for reached in path.active - {value}:
+                    bits[reached] = bits.get(reached, 0) | bits[value]
+        return {value: {w for i, w in enumerate(wrt) if held >> i & 1} for value, held in bits.items()}
+
+    def _pass_node(self, op: Op, node: ir.Node, path: Path, needed: Set[ir.Value]) -> None:
+        if self.rules.whole(node.domain, node.op_type) is not None:
+            self._pass_whole(op, node, path, needed)
+        else:
+            self._pass(op, node, path)
 
     def _pass(self, op: Op, node: ir.Node, path: Path) -> None:
         formals = active_inputs(op, node, path.active)

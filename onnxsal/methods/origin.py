@@ -5,12 +5,13 @@ deformable attention off several. What its gradient times the activation adds up
 """
 
 import json
+from collections.abc import Mapping, Set
 
 import onnx_ir as ir
 
 from onnxsal.autodiff import STANDARD
 from onnxsal.autodiff.backward import differentiate
-from onnxsal.autodiff.path import find_path
+from onnxsal.autodiff.path import find_sources
 from onnxsal.autodiff.primal import Primal
 from onnxsal.detectors.registry import Proposals
 from onnxsal.graph.builder import Op
@@ -23,6 +24,8 @@ from onnxsal.methods.explainer import detection_scalar
 from onnxsal.model.network import Network
 
 SHARES = "layer_shares"
+Sources = Mapping[ir.Value, Set[ir.Value]]
+"""Which layers a value depends on smoothly."""
 
 
 def build_origin(network: Network, reading: Reading, *, batched: bool) -> ir.Model:
@@ -63,23 +66,25 @@ def _shared_layers(op: Op, proposals: Proposals, grids: dict[str, tuple[int, int
     Those that do so through the others alone, as the backbone does behind a pyramid, are left out.
     """
     ends = (proposals.boxes, proposals.probabilities)
+    candidates = {find_value(op.graph, name): grid for name, grid in grids.items()}
+    sources = find_sources(op, ends, list(candidates), STANDARD)
     own: dict[tuple[int, int], list[ir.Value]] = {}
-    for name, grid in grids.items():
-        value = find_value(op.graph, name)
-        if any(find_path(op, [end], [value], STANDARD).nodes for end in ends):
+    for value, grid in candidates.items():
+        if any(value in sources.get(end, ()) for end in ends):
             own.setdefault(grid, []).append(value)
-    values = [layer for layers in own.values() if (layer := _passed_by_all(op, layers, ends)) is not None]
-    return [str(v.name) for v in values if _leads(op, v, proposals.probabilities, {o for o in values if o is not v})]
+    values = [layer for layers in own.values() if (layer := _passed_by_all(sources, layers, ends)) is not None]
+    others = {value: {o for o in values if o is not value} for value in values}
+    return [str(v.name) for v in values if _leads(sources, v, proposals.probabilities, others[v])]
 
 
-def _passed_by_all(op: Op, layers: list[ir.Value], ends: tuple[ir.Value, ...]) -> ir.Value | None:
+def _passed_by_all(sources: Sources, layers: list[ir.Value], ends: tuple[ir.Value, ...]) -> ir.Value | None:
     """Return the last layer to lead to both ends that all before it lead to, and all behind it come from.
 
     A decoder projects what it reads once for each of its own layers, side by side.
     """
 
     def leads(one: ir.Value, other: ir.Value) -> bool:
-        return bool(find_path(op, [other], [one], STANDARD).nodes)
+        return one in sources.get(other, ())
 
     for i in reversed(range(len(layers))):
         if not all(leads(layers[i], end) for end in ends):
@@ -90,17 +95,16 @@ def _passed_by_all(op: Op, layers: list[ir.Value], ends: tuple[ir.Value, ...]) -
     return None
 
 
-def _leads(op: Op, value: ir.Value, end: ir.Value, others: set[ir.Value]) -> bool:
+def _leads(sources: Sources, value: ir.Value, end: ir.Value, others: set[ir.Value]) -> bool:
     """Tell whether `end` depends on a value smoothly, past the others."""
-    passed = set(find_path(op, [end], [value], STANDARD).nodes)
     stack, seen = [end], set(others)
     while stack:
         current = stack.pop()
         if current is value:
             return True
         node = current.producer()
-        if current in seen or node not in passed:
+        if current in seen or node is None or value not in sources.get(current, ()):
             continue
         seen.add(current)
-        stack += [v for v in read_values(node) if v is not None]
+        stack += read_values(node)
     return False

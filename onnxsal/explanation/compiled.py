@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from onnxsal.methods.detector import Reading
 
 # Raised whenever what is built for the same method changes, so that old entries are not found.
-FORMAT = 21
+FORMAT = 22
 
 
 @dataclass(frozen=True, eq=False)

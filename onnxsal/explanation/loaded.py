@@ -90,7 +90,8 @@ class Model:
         ranked: dict[int, list[Prediction]] = {}
         for rows in by_size(samples):
             feeds = feeds_of(rows, samples, self.card.image.name, others)
-            results = self._opened.plain.run(feeds, [output], batch_size=batch_size)
+            at_a_time = 1 if len(rows) > 1 and self._opened.one_at_a_time else batch_size
+            results = self._opened.plain.run(feeds, [output], batch_size=at_a_time)
             scores, probabilities = class_scores(results[output], self._opened.head)
             for i, s, p in zip(rows, scores, probabilities, strict=True):
                 ranked[i] = list(to_predictions(s, p, top, self.card.card))

@@ -19,7 +19,7 @@ from onnxsal.session import Cache, Session, resolve_providers, runtime_version
 Array = npt.NDArray[Any]
 
 # Raised whenever something else is found out about the same model, so that old entries are not found.
-FORMAT = 6
+FORMAT = 7
 
 
 class Opened:
@@ -59,8 +59,9 @@ class Opened:
     def sessions(self, others: Mapping[str, Array], batch_size: int | None) -> Sessions:
         """Return what loops need, for one sample's other inputs."""
         image, card = self.network.card.image, self.network.card.card
-        batched = image.dim(0) is not None and self.can_batch
-        return Sessions(self.compiler, self.plain, card, self.head, image.name, others, batched, batch_size)
+        batched = self.one_at_a_time and self.can_batch
+        single = image.dim(0) is None and self.one_at_a_time
+        return Sessions(self.compiler, self.plain, card, self.head, image.name, others, batched, single, batch_size)
 
     def provenance(self, session: Session) -> dict[str, str]:
         """Return what made an explanation."""
@@ -112,9 +113,15 @@ class Opened:
         return [candidate.name for candidate in find_heads(self.network)]
 
     @cached_property
+    def one_at_a_time(self) -> bool:
+        """Whether a run takes one image, or another fixed number: the file says so, or its graph knows no other."""
+        declared = self.network.card.image.dim(0) is not None
+        return declared or bool(self._kept("one at a time", lambda: self.network.one_at_a_time))
+
+    @cached_property
     def can_batch(self) -> bool:
-        """Whether several images can share one run: tried on random rows where the file says one at a time."""
-        if self.network.card.image.dim(0) is None:
+        """Whether several images can share one run: tried on random rows where the file takes one at a time."""
+        if not self.one_at_a_time:
             return False  # any number fits already
         return bool(self._kept("batch", self._try_batch))
 

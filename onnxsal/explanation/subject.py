@@ -48,6 +48,7 @@ class Sessions:
         image: Name of its image input.
         others: Its other inputs.
         batched: Whether its batch, fixed in the file, has to be made free, and can be.
+        single: Whether it takes one sample at a time, whatever its file declares.
         batch_size: Samples in a run, unless a method says otherwise; None takes what is fastest and fits.
     """
 
@@ -58,12 +59,13 @@ class Sessions:
     image: str
     others: Mapping[str, Array]
     batched: bool
+    single: bool
     batch_size: int | None
 
     @property
     def fixed(self) -> int | None:
-        """How many samples a run takes, where the file says so and it cannot be changed."""
-        count = self.plain.inputs[self.image][0]
+        """How many samples a run takes, where this is fixed and cannot be changed."""
+        count = 1 if self.single else self.plain.inputs[self.image][0]
         return None if self.batched or not isinstance(count, int) else count
 
 

@@ -79,6 +79,7 @@ def canonicalise(model: ir.Model) -> ir.Model:
     for graph in model.graphs():
         _forget_shapes(graph, model)
     _name_unknown_dims(model.graph)
+    _doubt_single_outputs(model.graph)
     if model.functions:
         common.InlinePass()(model)
     expand_functions(model, opset_of(model))
@@ -113,6 +114,18 @@ def canonicalise(model: ir.Model) -> ir.Model:
         follow_symbols(model)
     spell_gelu(model.graph)
     return model
+
+
+def _doubt_single_outputs(graph: ir.Graph) -> None:
+    """Forget that outputs are of one sample where inputs may have several: exporters write what they saw.
+
+    PyTorch does so of outputs that its `dynamic_axes` leaves out.
+    """
+    free = any(len(known) > 1 and not isinstance(known[0], int) for v in graph.inputs if (known := dims(v)))
+    for value in graph.outputs:
+        known = dims(value) or ()
+        if free and len(known) > 1 and known[0] == 1:
+            value.shape = ir.Shape([None, *known[1:]])
 
 
 def _simplify(model: ir.Model) -> bool:

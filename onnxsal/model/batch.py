@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from onnxsal.graph.batch import SAMPLES, BatchPatch
 from onnxsal.graph.canonical import canonicalise
+from onnxsal.graph.inference import infer_shapes
 from onnxsal.graph.shapes import Shape, Shapes
 from onnxsal.graph.types import Dim, dims
 
@@ -47,6 +48,27 @@ def make_batch_dynamic(model: ir.Model) -> ir.Model | None:
     # Up to IR 3 every new constant would have to be an input, too.
     result.ir_version = max(result.ir_version or 4, 4)
     return canonicalise(result)
+
+
+def admit_one_sample(model: ir.Model, image: str) -> None:
+    """Write onto inputs, in place, that there is one sample if outputs can only be of one, whatever inputs declare.
+
+    So it is where a Reshape to one row is behind an input whose batch an exporter was told to leave free.
+
+    Args:
+        model: In canonical form.
+        image: Name of the image input.
+    """
+    value = next((v for v in model.graph.inputs if v.name == image), None)
+    batch = (dims(value) or (1,))[0] if value is not None else 1
+    outputs = [dims(v) or (None,) for v in model.graph.outputs]
+    if isinstance(batch, int) or not all(len(known) > 1 and known[0] == 1 for known in outputs):
+        return
+    for v in model.graph.inputs:
+        known = dims(v) or ()
+        if len(known) > 1 and known[0] == batch and v.const_value is None:
+            v.shape = ir.Shape([1, *known[1:]])
+    infer_shapes(model)
 
 
 def rows_agree(

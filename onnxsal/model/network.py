@@ -47,9 +47,18 @@ class Network:
     @cached_property
     def _original(self) -> "ir.Model":
         from onnxsal.graph.canonical import canonicalise
+        from onnxsal.model.batch import admit_one_sample
 
         with self.source.blamed():
-            return canonicalise(self.source.load_ir())
+            model = canonicalise(self.source.load_ir())
+        admit_one_sample(model, self.card.image.name)
+        return model
+
+    @property
+    def one_at_a_time(self) -> bool:
+        """Whether the graph takes one sample, or another fixed number, at a time, whatever the file declares."""
+        image = next(v for v in self._original.graph.inputs if v.name == self.card.image.name)
+        return image.shape is not None and isinstance(image.shape[0], int)
 
     @cached_property
     def _batched(self) -> "ir.Model":

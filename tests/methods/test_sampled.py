@@ -198,6 +198,32 @@ def test_a_fill_may_be_a_number():
         assert_array_equal(as_text.attribution, as_number.attribution)
 
 
+def free_in_name_only(rows: int, declared: int | str) -> onnx.ModelProto:
+    """Return a classifier whose image has a free batch, and its Reshape `rows`, its output `declared`."""
+    proto = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N,3,12,12] image) => (float[{declared},4] logits)
+        {{ c = Conv<strides=[3,3]>(image, w) r = Relu(c) f = Reshape(r, shape) logits = MatMul(f, m) }}"""
+    )
+    rng = np.random.default_rng(0)
+    weights = {"w": rng.standard_normal((5, 3, 3, 3)), "m": rng.standard_normal((80, 4))}
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(a.astype(np.float32), n) for n, a in weights.items())
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array([rows, 80]), "shape"))
+    return proto
+
+
+@pytest.mark.parametrize("method", ["gradient", "smoothgrad", "rise"])
+@pytest.mark.parametrize(("rows", "declared"), [(1, "N"), (-1, 1)], ids=["reshaped to one", "declared one"])
+def test_a_batch_that_is_free_in_name_only_is_told_from_a_free_one(method, rows, declared):
+    known = {"scale": 1, "mean": 0, "std": 1}
+    free, other = (onnxsal.load(free_in_name_only(*a), card=known) for a in ((-1, "N"), (rows, declared)))
+    x = np.random.default_rng(1).standard_normal((3, 3, 12, 12)).astype(np.float32)
+    settings = {} if method == "gradient" else {"samples": 20}
+    assert [p[0].index for p in other.predict(x)] == [p[0].index for p in free.predict(x)]
+    for one, same in zip(free.explain(x, method, 1, **settings), other.explain(x, method, 1, **settings), strict=True):
+        assert_allclose(same.attribution, one.attribution, rtol=1e-4, atol=1e-6)
+
+
 # ----- Each against its paper -----
 
 

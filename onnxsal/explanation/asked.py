@@ -1,6 +1,6 @@
 """What `explain` was asked for, and the three ways to it: one run, one run per box, many runs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxsal.explanation.explanation import Explanation
-from onnxsal.explanation.inputs import Sample
+from onnxsal.explanation.inputs import OtherInputs, Sample
 from onnxsal.explanation.loop_options import LoopOptions, check_count
 from onnxsal.explanation.opened import Opened
 from onnxsal.explanation.runs import ExplainerRun, by_size, feeds_of
@@ -42,7 +42,7 @@ class Asked:
 
     samples: Sequence[Sample]
     targets: Sequence[Target]
-    others: Mapping[str, Array]
+    others: OtherInputs
     name: str
     method: Method
     finding: Finding | None
@@ -59,12 +59,7 @@ class Asked:
         for i, sample in enumerate(self.samples):
             part = f"image {i}" if len(self.samples) > 1 else ""
             loop = replace(self.loop, part=part)
-            yield replace(self, samples=[sample], others=inputs_of(self.others, i), loop=loop)
-
-
-def inputs_of(others: Mapping[str, Array], row: int) -> dict[str, Array]:
-    """Return the other inputs of one sample."""
-    return {k: a if a.ndim == 0 or a.shape[0] == 1 else a[row : row + 1] for k, a in others.items()}
+            yield replace(self, samples=[sample], others=self.others.at([i]), loop=loop)
 
 
 def explain_asked(model: Opened, asked: Asked) -> list[Explanation]:

@@ -36,6 +36,20 @@ class Sample:
     name: str
 
 
+class OtherInputs(dict[str, Array]):
+    """The inputs beside the image, by name: with one sample for all images, one for each, or no samples at all."""
+
+    def __init__(self, arrays: Mapping[str, Array], shared: Iterable[str] = ()) -> None:
+        """Take arrays; those named in `shared` are for all images whatever the size of their first axis."""
+        super().__init__(arrays)
+        self._shared = frozenset(shared)
+
+    def at(self, rows: Sequence[int]) -> "OtherInputs":
+        """Return the inputs of the images at some positions."""
+        whole = {name for name, a in self.items() if name in self._shared or a.ndim == 0 or a.shape[0] == 1}
+        return OtherInputs({k: a if k in whole else a[list(rows)] for k, a in self.items()}, self._shared)
+
+
 def read_samples(image: Any, card: ResolvedCard) -> tuple[list[Sample], bool]:
     """Return the images handed in, and whether there is only one, not a list or a batch.
 
@@ -107,7 +121,7 @@ def _from_model_input(image: Array, card: ResolvedCard, name: str) -> list[Sampl
 
 def read_other_inputs(
     given: Mapping[str, Any] | None, card: ResolvedCard, inputs: Sequence[InputInfo], count: int
-) -> dict[str, Array]:
+) -> OtherInputs:
     """Return the inputs beside the image, from arrays or .npy files.
 
     Those by which detectors scale their boxes, if not given, say the size of the model's input, so that boxes come in
@@ -131,7 +145,17 @@ def read_other_inputs(
             f"the model has inputs beside the image: {listed}; give them by --input NAME=FILE.npy, or "
             f"inputs={{...}} in Python"
         )
-    return {name: _read_other(value, others[name], count) for name, value in given.items()}
+    shared = [i.name for i in others.values() if _is_shared(i, card.image.dim(0))]
+    arrays = {
+        name: _read_other(value, others[name], None if name in shared else count) for name, value in given.items()
+    }
+    return OtherInputs(arrays, shared)
+
+
+def _is_shared(info: InputInfo, batch: int | str | None) -> bool:
+    """Tell whether the first axis of an input is none of samples: its size is fixed, and not to the batch."""
+    first = info.shape[0] if info.shape else None
+    return isinstance(first, int) and first not in (1, batch)
 
 
 def _sizes(card: ResolvedCard, inputs: Iterable[InputInfo]) -> dict[str, Array]:
@@ -147,7 +171,8 @@ def _sizes(card: ResolvedCard, inputs: Iterable[InputInfo]) -> dict[str, Array]:
     return {i.name: np.array([known[i.name]], np.float64) for i in numbers if i.shape and len(i.shape) == 2}
 
 
-def _read_other(value: Any, info: InputInfo, count: int) -> Array:
+def _read_other(value: Any, info: InputInfo, count: int | None) -> Array:
+    """Return an input as an array, for `count` images, or with no samples."""
     if isinstance(value, str | os.PathLike):
         try:
             value = np.load(value, allow_pickle=False)
@@ -159,6 +184,8 @@ def _read_other(value: Any, info: InputInfo, count: int) -> Array:
         array = array[None]
     if declared is not None and (array.ndim != len(declared) or not _fits(array.shape, info)):
         raise ImageError(f"input {info.name!r}: shape {array.shape} does not fit {info.shown_shape}")
-    if array.ndim and array.shape[0] not in (1, count):
+    if count is None and array.shape != tuple(declared or ()):
+        raise ImageError(f"input {info.name!r}: shape {array.shape} does not fit {info.shown_shape}")
+    if count is not None and array.ndim and array.shape[0] not in (1, count):
         raise ImageError(f"input {info.name!r}: {array.shape[0]} samples for {count} images; give 1 or {count}")
     return array.astype(info.dtype)

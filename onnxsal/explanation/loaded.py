@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from onnxsal.errors import MethodError, TargetError
-from onnxsal.explanation.asked import BATCH_SIZE, Asked, explain_asked, improve_asked, inputs_of
+from onnxsal.explanation.asked import BATCH_SIZE, Asked, explain_asked, improve_asked
 from onnxsal.explanation.explanation import Explanation, Prediction
-from onnxsal.explanation.inputs import Sample, read_other_inputs, read_samples
+from onnxsal.explanation.inputs import OtherInputs, Sample, read_other_inputs, read_samples
 from onnxsal.explanation.loop_options import LoopOptions, check_count, read_options
 from onnxsal.explanation.opened import Opened
 from onnxsal.explanation.runs import by_size, feeds_of
@@ -249,7 +249,7 @@ class Model:
         others = self._other_inputs(inputs, samples)
         found = []
         for i, sample in enumerate(samples):
-            sessions = self._opened.sessions(inputs_of(others, i), None)
+            sessions = self._opened.sessions(others.at([i]), None)
             detections, _ = detect(sessions, sample, Finding(threshold, overlap, decoder))
             found.append(on_photo(detections, sample, sessions))
         return found[0] if single else found
@@ -336,7 +336,7 @@ class Model:
             raise MethodError(f"{some}: a setting of detections, and {targets[0].text!r} means none in this model")
         return made, None
 
-    def _other_inputs(self, given: Mapping[str, Any] | None, samples: Sequence[Sample]) -> dict[str, Array]:
+    def _other_inputs(self, given: Mapping[str, Any] | None, samples: Sequence[Sample]) -> OtherInputs:
         return read_other_inputs(given, self.card, self.network.signature.inputs, len(samples))
 
     def means_boxes(self, targets: Sequence[Target], decoder: str | None = None) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxsal.explanation.compiled import CompiledExplainer
-from onnxsal.explanation.inputs import Sample
+from onnxsal.explanation.inputs import OtherInputs, Sample
 from onnxsal.explanation.scores import class_scores
 from onnxsal.targets import TOP, Target, check_range
 
@@ -22,12 +22,9 @@ def by_size(samples: Sequence[Sample]) -> list[list[int]]:
     return list(groups.values())
 
 
-def feeds_of(
-    rows: Sequence[int], samples: Sequence[Sample], image: str, others: Mapping[str, Array]
-) -> dict[str, Array]:
-    """Return the inputs of the samples at `rows`; other inputs have one sample for all, or one for each."""
-    feeds = {name: a if a.ndim == 0 or a.shape[0] == 1 else a[list(rows)] for name, a in others.items()}
-    return {image: np.concatenate([samples[i].x for i in rows])} | feeds
+def feeds_of(rows: Sequence[int], samples: Sequence[Sample], image: str, others: OtherInputs) -> dict[str, Array]:
+    """Return the inputs of the samples at `rows`."""
+    return {image: np.concatenate([samples[i].x for i in rows])} | others.at(rows)
 
 
 class ExplainerRun:

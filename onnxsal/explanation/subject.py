@@ -65,8 +65,8 @@ class Sessions:
     @property
     def fixed(self) -> int | None:
         """How many samples a run takes, where this is fixed and cannot be changed."""
-        count = 1 if self.single else self.plain.inputs[self.image][0]
-        return None if self.batched or not isinstance(count, int) else count
+        count = 1 if self.single else self.plain.fixed_batch
+        return None if self.batched else count
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,7 +221,8 @@ class ModelSubject:
         return str(self._model.head["class_output"])
 
     def _repeated(self, count: int) -> dict[str, Array]:
-        return {k: np.repeat(a, count, axis=0) if a.ndim else a for k, a in self._model.others.items()}
+        carries = self._model.plain.carries_samples
+        return {k: np.repeat(a, count, axis=0) if a.ndim and carries(k) else a for k, a in self._model.others.items()}
 
     def _pick(self, output: Array, probability: bool) -> Floats:
         """Return the targets' columns of a class output: (n, T)."""

@@ -32,6 +32,7 @@ class Session:
         outputs: Names of the outputs.
         metadata: The graph's `metadata_props`.
         providers: ONNX Runtime's names of the providers in use.
+        fixed_batch: How many samples the graph is fixed to; None where it takes any number.
         pages: Large pages for what the session works on; None on another device than the processor.
     """
 
@@ -71,6 +72,7 @@ class Session:
         self.providers: list[str] = self._session.get_providers()
         _check_providers(providers, self.providers)
         self.inputs: dict[str, list[int | str | None]] = {i.name: i.shape for i in self._session.get_inputs()}
+        self.fixed_batch = _fixed_batch(list(self.inputs.values()))
         self.types: dict[str, str] = {i.name: i.type for i in self._session.get_inputs()}
         self.outputs: list[str] = [o.name for o in self._session.get_outputs()]
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
@@ -84,13 +86,13 @@ class Session:
         sample serve all.
 
         Args:
-            feeds: Array by name of input; axis 0 is the batch.
+            feeds: Array by name of input; axis 0 is the batch, if the input `carries_samples`.
             outputs: Names of the outputs wanted; None is all.
             batch_size: Samples at a time; None is all at once.
         """
         names = list(outputs if outputs is not None else self.outputs)
-        count = max((a.shape[0] for a in feeds.values() if a.ndim), default=1)
-        fixed = self._fixed_batch()
+        count = max((a.shape[0] for name, a in feeds.items() if a.ndim and self.carries_samples(name)), default=1)
+        fixed = self.fixed_batch
         step = fixed or batch_size or count
         if step >= count and not (fixed and fixed > count):
             return self._run_once(feeds, names, count)
@@ -101,34 +103,34 @@ class Session:
         """Run once on exactly these arrays: inputs need not agree on how many samples there are."""
         return self._run_once(feeds, list(outputs if outputs is not None else self.outputs), 1)
 
-    def _fixed_batch(self) -> int | None:
-        """Return the number of samples that the graph is fixed to, if it is."""
-        sizes = {shape[0] for shape in self.inputs.values() if len(shape) >= 2 and isinstance(shape[0], int)}
-        return max(sizes) if sizes else None
+    def carries_samples(self, name: str) -> bool:
+        """Tell whether the first axis of an input is the batch; else it is one number or table for all samples."""
+        first = next(iter(self.inputs.get(name) or []), 0)
+        return not isinstance(first, int) or first == self.fixed_batch
 
     def _chunk(
         self, feeds: Mapping[str, Array], names: list[str], start: int, step: int, count: int, fixed: int | None
     ) -> dict[str, Array]:
+        whole = {k for k, a in feeds.items() if a.ndim == 0 or not self.carries_samples(k)}
         some = {
-            k: a if a.ndim == 0 or a.shape[0] != count or count == 1 else a[start : start + step]
+            k: a if k in whole or a.shape[0] != count or count == 1 else a[start : start + step]
             for k, a in feeds.items()
         }
         size = min(step, count - start)
         if fixed and size < fixed:  # fill up a fixed batch with copies, and drop what they yield
             some = {
-                k: np.concatenate([a, np.repeat(a[-1:], fixed - len(a), axis=0)]) if a.ndim else a
+                k: a if k in whole else np.concatenate([a, np.repeat(a[-1:], fixed - len(a), axis=0)])
                 for k, a in some.items()
             }
         results = self._run_once(some, names, fixed or size)
         return {name: a[:size] for name, a in results.items()}
 
     def _run_once(self, feeds: Mapping[str, Array], names: list[str], count: int) -> dict[str, Array]:
-        shared = {
-            k: np.repeat(a, count, axis=0) if a.ndim and a.shape[0] == 1 and count > 1 else a for k, a in feeds.items()
-        }
+        one = {k for k, a in feeds.items() if a.ndim and a.shape[0] == 1 and self.carries_samples(k)}
+        repeated = {k: np.repeat(a, count, axis=0) if k in one and count > 1 else a for k, a in feeds.items()}
         begin = time.perf_counter()
         try:
-            results = self._session.run(names, shared)
+            results = self._session.run(names, repeated)
         except Exception as error:  # as above
             if isinstance(error, MemoryError) or any(words in str(error).lower() for words in NO_MEMORY):
                 raise OutOfMemory(f"too little memory to run the model: {first_line(error)}") from error
@@ -136,6 +138,18 @@ class Session:
         if self.pages is not None:
             self.pages.after_run(time.perf_counter() - begin)
         return dict(zip(names, results, strict=True))
+
+
+def _fixed_batch(shapes: Sequence[Sequence[int | str | None]]) -> int | None:
+    """Return the number of samples that a graph is fixed to, if it is, from the shapes of its inputs.
+
+    Those of most axes, which are the images, say it. An input of one row beside images of any number, as detectors
+    have it for sizes, means one image too.
+    """
+    known = [shape for shape in shapes if len(shape) >= 2]
+    most = max(map(len, known), default=0)
+    said = [n for shape in known if isinstance(n := shape[0], int) and (len(shape) == most or n == 1)]
+    return max(said, default=None)
 
 
 def _options(runtime: ModuleType, threads: int | None, *, packed: bool) -> Any:

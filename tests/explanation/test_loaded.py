@@ -311,3 +311,47 @@ def test_another_card_is_another_explanation(photo):
 def test_explainers_are_written_for_what_runs_them(model):
     for providers, runtime in ((["CPUExecutionProvider"], "native"), (["CUDAExecutionProvider"], "gpu")):
         assert Compiler(model.network, providers, Cache(None)).runtime == runtime
+
+
+@pytest.mark.parametrize("method", ["gradient", "grad-cam", "rise", "smoothgrad"])
+def test_inputs_without_samples_are_the_same_for_every_image_and_every_run(method, rng):
+    # Of the first, the size is that of no batch; of the second, it may be taken for one; the third has one row for all.
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N,3,16,16] image, float[1] gain, float[4,2] table, float[N,4] bias) => (float[N,4] y) {
+            louder = Mul(image, gain)
+            mixed = Conv<pads=[1,1,1,1]>(louder, w)
+            map = Relu(mixed)
+            pooled = GlobalAveragePool(map)
+            flat = Flatten(pooled)
+            rows = ReduceSum<keepdims=0>(table)
+            scores = Mul(flat, rows)
+            y = Add(scores, bias)
+        }"""
+    proto = onnx.parser.parse_model(text)
+    w = rng.standard_normal((4, 3, 3, 3)).astype(np.float32)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(w, "w"))
+    loaded = onnxsal.load(proto)
+    x = rng.standard_normal((4, 3, 16, 16)).astype(np.float32)
+    inputs = {"gain": np.float32([1.5]), "table": np.float32(rng.standard_normal((4, 2)) + 1), "bias": np.eye(4)}
+    few = {"samples": 4} if method in ("rise", "smoothgrad") else {}
+    together = loaded.explain(x, method, target=1, inputs=inputs, **few)
+    for i, found in enumerate(together):
+        alone = loaded.explain(x[i], method, target=1, inputs=inputs | {"bias": np.eye(4)[i : i + 1]}, **few)
+        assert found.score == pytest.approx(alone.score, rel=1e-5)
+        np.testing.assert_allclose(found.attribution, alone.attribution, rtol=1e-4, atol=1e-6)
+    with pytest.raises(ImageError, match=r"input 'table': shape \(3, 2\) does not fit \(4, 2\)"):
+        loaded.explain(x, method, inputs=inputs | {"table": np.ones((3, 2))})
+
+
+def test_images_go_one_by_one_through_a_model_that_says_the_size_of_one(rng):
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N,3,8,8] image, float[1,2] size) => (float[N,3] y) {
+            pooled = GlobalAveragePool(image)
+            flat = Flatten(pooled)
+            area = ReduceProd<keepdims=0>(size)
+            y = Mul(flat, area)
+        }"""
+    loaded = onnxsal.load(onnx.parser.parse_model(text))
+    x = rng.standard_normal((3, 3, 8, 8)).astype(np.float32)
+    maps = loaded.explain(x, "rise", inputs={"size": np.float32([[2, 3]])}, samples=4)
+    assert [e.score for e in maps] == pytest.approx(6 * x.mean(axis=(2, 3)).max(axis=1), rel=1e-4)

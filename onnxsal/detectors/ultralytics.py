@@ -22,7 +22,7 @@ def ultralytics(evidence: Evidence) -> Candidate | None:
     strides = evidence.pyramid(shape[2]) if len(shape) == 3 else None
     if strides is None or not isinstance(shape[1], int) or shape[1] < 5:
         return None
-    known, left = evidence.classes, shape[1] - 4 - _extra(evidence)
+    known, left = evidence.classes, shape[1] - 4 - extra_columns(evidence)
     classes = left if known is None or known > left else known
     said = [
         f"output {name!r} has {shape[2]} columns, the cells of strides {listed(strides)}",
@@ -45,7 +45,7 @@ def rows_of_6(evidence: Evidence) -> Candidate | None:
     Masks, key points and angles come behind it, and a turned box is written by its centre.
     """
     name, shape = next(iter(evidence.outputs.items()))
-    extra = _extra(evidence)
+    extra = extra_columns(evidence)
     others = [other for other in evidence.outputs if other != name]
     if len(shape) != 3 or shape[2] != 6 + extra or (others and not extra) or evidence.cells() == shape[1]:
         return None
@@ -69,7 +69,7 @@ def _is_turned(evidence: Evidence) -> bool:
     return evidence.by_ultralytics and evidence.metadata.get("task") == "obb"
 
 
-def _extra(evidence: Evidence) -> int:
+def extra_columns(evidence: Evidence) -> int:
     """Return how many columns come behind the classes: coefficients of masks, key points, an angle."""
     prototypes = [shape for shape in evidence.outputs.values() if len(shape) == 4]
     if len(evidence.outputs) == 2 and len(prototypes) == 1 and isinstance(prototypes[0][1], int):

@@ -21,8 +21,8 @@ _LONGEST_LITERAL = 1_000_000
 
 
 def read_ultralytics(metadata: Mapping[str, str]) -> Reading | None:
-    """Return what Ultralytics metadata says, or None if the model is not theirs."""
-    if metadata.get("author") != "Ultralytics" and not {"stride", "names", "imgsz"} <= set(metadata):
+    """Return what Ultralytics metadata says, or None if the model is not theirs. YOLOv5 writes `stride` and `names`."""
+    if metadata.get("author") != "Ultralytics" and not {"stride", "names"} <= set(metadata):
         return None
     notes: list[str] = []
     literals = {key: _literal(key, metadata, notes) for key in ("names", "imgsz", "channels")}

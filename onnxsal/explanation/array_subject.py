@@ -65,7 +65,9 @@ class ArraySubject:
             raise MethodError(f"window={window} is longer than the sample, which has {self.size[0]} steps")
         return stretch_space(self.size, window, checked_stride(stride, window))
 
-    def masked_scores(self, space: MaskSpace, fill: Array, *, probability: bool) -> Callable[[Draws], Floats]:
+    def masked_scores(
+        self, space: MaskSpace, fill: Array, *, probability: bool, logits: bool = False
+    ) -> Callable[[Draws], Floats]:
         """Return what maps n masks to the scores of the sample under them, (n, T)."""
 
         def run(draws: Draws) -> Floats:

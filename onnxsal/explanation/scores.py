@@ -50,6 +50,7 @@ def target_scores(
     masks: Sequence[npt.NDArray[np.float32] | None],
     *,
     probability: bool,
+    logits: bool = False,
 ) -> npt.NDArray[np.float32]:
     """Return the targets' scores (N, T), of a class output.
 
@@ -59,12 +60,14 @@ def target_scores(
         targets: T of them, their classes settled.
         masks: For each, over which pixels a map of classes is summed, (1, H, W); None takes the mean over all.
         probability: Take probabilities whatever the targets say.
+        logits: Where the model ends in probabilities, take what these are made of.
     """
     columns = []
     for target, mask in zip(targets, masks, strict=True):
         likely = probability or target.form.kind == "probability"
         if mask is None:
             table = class_scores(output, head)[likely]
+            table = _to_logits(table, head["activation"]) if logits and not likely else table
             own, other = table[:, target.index], None if target.minus is None else table[:, target.minus]
         else:
             planes = pixel_scores(output, head)
@@ -73,3 +76,12 @@ def target_scores(
             other = None if target.minus is None else summed(planes, mask, target.minus)
         columns.append(own if other is None else own - other)
     return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _to_logits(scores: Array, activation: str | None) -> Array:
+    """Return what an activation made scores of; of a softmax up to a number that all classes share."""
+    if activation not in ("softmax", "sigmoid"):
+        return scores
+    least = np.finfo(np.float32).tiny
+    own = np.log(np.maximum(scores, least))
+    return own if activation == "softmax" else own - np.log(np.maximum(1 - scores, least))

@@ -162,7 +162,9 @@ class ModelSubject:
 
     # ----- Black-box -----
 
-    def masked_scores(self, space: MaskSpace, fill: Array, *, probability: bool) -> Callable[[Draws], Floats]:
+    def masked_scores(
+        self, space: MaskSpace, fill: Array, *, probability: bool, logits: bool = False
+    ) -> Callable[[Draws], Floats]:
         """Return what maps n masks to the scores of the image under them, (n, T); of detections, how well found."""
         if self._found is not None:
             return self.found_again(space, fill, "d-rise")
@@ -170,7 +172,7 @@ class ModelSubject:
         filled, batched = is_filled(fill), self._model.batched
         masked = self._model.compiler.masked([output], filled=filled, batched=batched, loop=self._loop)
         answer = self._masked(masked.session, space, fill, output)
-        return lambda draws: self._pick(answer(draws), probability)
+        return lambda draws: self._pick(answer(draws), probability, logits)
 
     def found_again(self, space: MaskSpace, fill: Array, similarity: "Kind") -> Callable[[Draws], Floats]:
         """Return what maps n masks to how well each target, a detection, is found under them, (n, T)."""
@@ -224,9 +226,11 @@ class ModelSubject:
         carries = self._model.plain.carries_samples
         return {k: np.repeat(a, count, axis=0) if a.ndim and carries(k) else a for k, a in self._model.others.items()}
 
-    def _pick(self, output: Array, probability: bool) -> Floats:
+    def _pick(self, output: Array, probability: bool, logits: bool = False) -> Floats:
         """Return the targets' columns of a class output: (n, T)."""
-        return target_scores(output, self._model.head, self._targets, self._masks, probability=probability)
+        return target_scores(
+            output, self._model.head, self._targets, self._masks, probability=probability, logits=logits
+        )
 
     # ----- What hides -----
 

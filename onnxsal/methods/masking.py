@@ -149,7 +149,8 @@ class ScoreCAM:
     """Weight each channel of a layer by the score when only what it lights up is seen, sum, keep what is positive.
 
     Source: Wang et al. 2020, arXiv:1910.01279, algorithm 1: a channel, enlarged and brought to 0..1, is a mask; the
-    weights are the softmax of the logits under the masks.
+    weights are the softmax of the logits under the masks. Where the model ends in a softmax they are its logarithms, so
+    that a channel counts as much as its probability, as in the authors' code.
 
     Attributes:
         layer: The layer; None takes the last with a spatial extent.
@@ -178,7 +179,7 @@ class ScoreCAM:
         low, high = enlarged.min(axis=(1, 2), keepdims=True), enlarged.max(axis=(1, 2), keepdims=True)
         cells = np.divide(activation - low, high - low, out=np.zeros_like(activation), where=high > low)
         draws = Draws(cells, *np.zeros((2, len(cells)), np.int64))
-        run = subject.masked_scores(space, subject.fill(self.fill), probability=False)
+        run = subject.masked_scores(space, subject.fill(self.fill), probability=False, logits=True)
         tally = Scores(len(draws), subject.targets, checkpoint=subject.checkpoint())
         for _ in subject.loop(lambda i, j: run(draws[i:j]), tally, len(draws), self.batch_size):
             pass

@@ -60,8 +60,13 @@ class Subject(Protocol):
         """Return what maps model inputs (n, ...) to their attributions under a white-box method."""
         ...
 
-    def masked_scores(self, space: MaskSpace, fill: Array, *, probability: bool) -> Callable[[Draws], Floats]:
-        """Return what maps n masks to the scores of the image under them, (n, T); of detections, how well found."""
+    def masked_scores(
+        self, space: MaskSpace, fill: Array, *, probability: bool, logits: bool = False
+    ) -> Callable[[Draws], Floats]:
+        """Return what maps n masks to the scores of the image under them, (n, T); of detections, how well found.
+
+        `probability` takes probabilities; `logits`, where the model ends in probabilities, what they are made of.
+        """
         ...
 
     def found_again(self, space: MaskSpace, fill: Array, similarity: "Kind") -> Callable[[Draws], Floats]:

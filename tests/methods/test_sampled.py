@@ -5,7 +5,7 @@ import onnx
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from support import explainable
-from support.explainable import loaded, open_session, random_input, run
+from support.explainable import fill, loaded, open_session, random_input, replaced, run
 
 import onnxsal
 from onnxsal.errors import MethodError, OnnxsalError
@@ -311,16 +311,33 @@ def test_occlusion_is_the_mean_fall_of_the_score_over_the_windows_that_cover_a_p
 def test_score_cam_weighs_channels_by_the_score_under_each():
     x = random_input("small", 1)
     found = explain("small", x, "score-cam", 1)
-    layer = found.settings["layer"] or loaded("small").inspect().default_layer
-    activation = papers_activation(layer, x)
+    activation, masked = seen_by_channels(x)
+    slow = np.maximum(np.tensordot(softmax(run("small", masked)[:, 1][None])[0], activation, 1), 0)
+    assert_allclose(found.attribution, slow, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("activation", ["Softmax", "Sigmoid"])
+def test_score_cam_weighs_by_logits_also_where_the_model_ends_in_probabilities(activation):
+    ended = replaced(("[N,4] logits)", "[N,4] p)"), ("flat, w3, b3)\n", f"flat, w3, b3)\n  p = {activation}(logits)\n"))
+    x = random_input("small", 1)
+    found = onnxsal.load(fill(ended), card={"scale": 1, "mean": 0, "std": 1}).explain(x, "score-cam", 0)
+    channels, masked = seen_by_channels(x)
+    logits = run("small", masked)
+    # Of a softmax logits are known up to a number that all classes share: a channel counts by its probability.
+    weights = softmax(logits)[:, 0] if activation == "Softmax" else np.exp(logits[:, 0])
+    slow = np.maximum(np.tensordot(weights / weights.sum(), channels, 1), 0)
+    assert_allclose(found.attribution, slow, rtol=1e-4, atol=1e-6)
+
+
+def seen_by_channels(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the activation of the last layer (C, h, w), and the image under each of its channels (C, ...)."""
+    activation = papers_activation(loaded("small").inspect().default_layer, x)
     masked = []
     for channel in activation:
         large = onnxsal.explanation.sampled.enlarge(channel, (12, 12))
         mask = (large - large.min()) / (large.max() - large.min()) if np.ptp(large) else np.zeros_like(large)
         masked.append(mask * x[0])
-    scores = run("small", np.stack(masked).astype(np.float32))[:, 1]
-    slow = np.maximum(np.tensordot(softmax(scores[None])[0], activation, 1), 0)
-    assert_allclose(found.attribution, slow, rtol=1e-4, atol=1e-6)
+    return activation, np.stack(masked).astype(np.float32)
 
 
 def papers_activation(layer: str, x: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from onnxsal.errors import ImageError, MethodError, TargetError, UnsupportedMode
 from onnxsal.explanation.array_subject import METHODS, ArraySubject
 from onnxsal.explanation.explanation import Explanation, Prediction
 from onnxsal.explanation.loop_options import LoopOptions, check_count, read_options
+from onnxsal.explanation.planes import plane_of
 from onnxsal.explanation.sampled import method_without_count
 from onnxsal.maps import scale_to_unit
 from onnxsal.methods import find_method, make_method
@@ -136,7 +137,8 @@ class ArrayModel:
         [0, 1].
 
         Args:
-            x: A sample, a batch of samples where the input's shape is known, a .npy file, or a list of these.
+            x: A sample, a batch of samples, a .npy file, or a list of these. What a function answers to is a sample
+                first; four axes are a batch of images.
             method: `rise` or `occlusion`.
             target: `top` (default), `top:3`, a class index, a label, `281-285`.
             batch_size: Samples in a run; None takes 256, fewer of large ones.
@@ -299,12 +301,27 @@ class ArrayModel:
         if array.dtype.kind not in "fiub" or array.size == 0:
             raise ImageError(f"{self.name} takes arrays of numbers, not {array.dtype} of shape {array.shape}")
         axes = None if self.shape is None else len(self.shape)
-        batch = array[None] if axes in (None, array.ndim + 1) else array
+        is_batch = array.ndim == axes if axes is not None else self._takes_as_batch(array)
+        batch = array if is_batch or axes not in (None, array.ndim + 1) else array[None]
         if axes is not None and (batch.ndim != axes or not self._fits(batch.shape)):
             raise ImageError(f"an array of shape {array.shape} does not fit the input {self.shape} of {self.name}")
         if not np.isfinite(batch).all():
             raise ImageError("the array has values that are not finite")
         return [batch[i : i + 1].astype(self._dtype) for i in range(len(batch))], len(batch) == 1
+
+    def _takes_as_batch(self, array: Array) -> bool:
+        """Tell whether a function of unknown input means an array as several samples: as one it does not take it."""
+        if array.ndim == 4 and plane_of(array.shape[1:]).channel_axis is not None:
+            return True  # images
+        return array.ndim > 1 and not self._answers(array[None]) and self._answers(array)
+
+    def _answers(self, x: Array) -> bool:
+        try:
+            self.scores(x)
+        # A function may raise anything at what it does not take.
+        except Exception:
+            return False
+        return True
 
     def _fits(self, shape: tuple[int, ...]) -> bool:
         assert self.shape is not None

@@ -58,6 +58,23 @@ def test_arrays_of_few_channels_are_images_to_a_function(channel_axis):
         assert found.overlay().size == (32, 24)
 
 
+def test_a_batch_is_told_from_a_sample_by_what_a_function_takes():
+    def strict(x):
+        if x.ndim != 2 or x.shape[1] != 4:
+            raise ValueError("of no use")
+        return linear(x)
+
+    model = onnxsal.load(strict)
+    alone = model.explain(X, "occlusion", 0)
+    found = model.explain(X[None], "occlusion", 0)
+    assert_array_equal(found.attribution, alone.attribution)
+    assert len(model.explain(np.stack([X, X]), "occlusion", 0)) == 2
+    images = onnxsal.load(lambda x: x.mean(axis=(1, 2, 3)))
+    assert images.explain(np.ones((1, 3, 8, 8)), "occlusion").attribution.shape == (8, 8)
+    with pytest.raises(ValueError, match="of no use"):
+        model.explain(np.ones((3, 5)), "occlusion", 0)
+
+
 def test_steps_of_a_series_that_is_convolved_are_those_that_it_is_convolved_along():
     text = """<ir_version: 8, opset_import: ["" : 17]> g (float[N,2,60] x) => (float[N,1] y) <float[1,2,3] w> {
         s = Add(x, x) c = Conv(s, w) p = MaxPool<kernel_shape=[58]>(c) y = Flatten(p) }"""

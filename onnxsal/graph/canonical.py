@@ -78,6 +78,8 @@ def canonicalise(model: ir.Model) -> ir.Model:
     _read_small_weights(model.graph)
     for graph in model.graphs():
         _forget_shapes(graph, model)
+        for value in graph.initializers.values():
+            type_as_its_tensor(value)
     _name_unknown_dims(model.graph)
     _doubt_single_outputs(model.graph)
     if model.functions:

@@ -165,3 +165,17 @@ def test_float16_counts_further_than_it_can(body, sizes):
     y = run(model, {"x": x}, ["y"])[0]
     (found,) = run(graph, {"x": x, "cotangent_y": np.full(y.shape, 64.0)}, ["grad_x"])
     np.testing.assert_allclose(np.float32(found), np.full(x.shape, 64 * y.size / x.size), rtol=2e-2)
+
+
+def test_a_weights_type_is_its_own_whatever_the_file_says_of_it(rng):
+    """ONNX Runtime's converter to float16 leaves it so for the scales of a Resize, and ONNX Runtime runs it."""
+    text = """(float[1,2,3,3] x) => (float[1,2,6,6] y) <float[4] scales = {1.0, 1.0, 2.0, 2.0}>
+        { y = Resize<mode="linear">(x, , scales) }"""
+    right = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 13]> agraph {text}')
+    stale = ModelProto()
+    stale.CopyFrom(right)
+    del stale.graph.value_info[:]
+    stale.graph.value_info.append(helper.make_tensor_value_info("scales", TensorProto.FLOAT16, [4]))
+    feeds = {"x": rng.standard_normal((1, 2, 3, 3)), "cotangent_y": rng.standard_normal((1, 2, 6, 6))}
+    found, expected = (run(ir.to_proto(vjp(m, of="y", wrt="x")), feeds, ["grad_x"])[0] for m in (stale, right))
+    np.testing.assert_array_equal(found, expected)

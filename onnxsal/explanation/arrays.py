@@ -116,9 +116,10 @@ class ArrayModel:
             TargetError: There is no such class, or the text asks for something of an image.
         """
         targets = parse_target(target, self._labels, None)
-        if any(t.form.kind not in ("logit", "probability", "contrast") for t in targets):
+        # Whether answers are probabilities or logits nobody says, so that `prob:` could promise nothing.
+        if any(t.form.kind not in ("logit", "contrast") or t.form.pixels == "mask" for t in targets):
             raise TargetError(f"{targets[0].text!r} means nothing here: use top, a class index, or a label")
-        return targets
+        return [replace(t, form=replace(t.form, pixels="all")) for t in targets]
 
     def explain(
         self,

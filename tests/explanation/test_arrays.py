@@ -26,6 +26,12 @@ def test_occlusion_of_a_linear_function_is_each_features_share():
     assert found.score == pytest.approx(float(WEIGHTS @ X))
 
 
+def test_a_class_is_all_of_it_where_scores_are_no_map():
+    one, other = (onnxsal.load(linear).explain(X, "occlusion", target) for target in ("class:1", 1))
+    assert str(one.target) == str(other.target) == "1 class 1"
+    assert_allclose(one.attribution, other.attribution)
+
+
 def test_rise_of_a_linear_function_is_half_of_each_features_share_beside_the_mean():
     # Balanced masks leave no noise on what is linear in the cells.
     found = onnxsal.load(linear).explain(X, "rise", 0, samples=64, estimator="balanced")
@@ -174,6 +180,8 @@ def test_a_forest_of_scikit_learn_is_explained(tmp_path):
         (lambda m: m.explain(X, "grad-cam"), MethodError, "grad-cam needs an image, and linear has no image input"),
         (lambda m: m.explain("dog.jpg"), ImageError, "takes no photos; give a sample as an array"),
         (lambda m: m.explain(X, "rise", "layer:a,channel=1"), TargetError, "means nothing here"),
+        (lambda m: m.explain(X, "rise", "prob:1"), TargetError, "'prob:1' means nothing here"),
+        (lambda m: m.explain(X, "rise", "class:1@0,0,1,1"), TargetError, "means nothing here"),
         (lambda m: m.explain(X, "rise", 7), TargetError, "there is no class 7"),
         (lambda m: m.explain(np.array([np.nan, 1])), ImageError, "not finite"),
         (lambda m: m.explain(X, "rise", fill="blur"), MethodError, "neither a number nor zero or mean"),

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 # Raised whenever what is built for the same method changes, so that old entries are not found.
 FORMAT = 22
+MOST_SESSIONS = 8
+"""Sessions that a model keeps open, those used last: each has the weights for itself (40 layers of MobileNetV2, whose
+weights take 14 MB, by Grad-CAM: 1.6 GB)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,9 +218,11 @@ class Compiler:
         name = hashlib.sha256(json.dumps(key).encode()).hexdigest() + ".onnx"
         build = cache(build)
         count = None if loop is None else loop.threads(self._footprint(name, build, loop.shape))
-        if (name, count) not in self._ready:
-            self._ready[name, count] = self._open(name, count) or self._compile(name, build(), count)
-        return self._ready[name, count]
+        found = self._ready.pop((name, count), None) or self._open(name, count) or self._compile(name, build(), count)
+        self._ready[name, count] = found  # behind all others, as it was used last
+        while len(self._ready) > MOST_SESSIONS:
+            self._ready.pop(next(iter(self._ready)), None)
+        return found
 
     def _footprint(self, name: str, build: Callable[[], "ir.Model"], shape: tuple[int, ...]) -> Footprint:
         """Return what one sample takes in a run of the graph of that name; kept on disk."""
@@ -233,7 +238,7 @@ class Compiler:
         return Footprint(**known)
 
     def _open(self, name: str, threads: int | None) -> CompiledExplainer | None:
-        path = self._cache.find(name)
+        path = self._cache.find(name) or self._find_scratch(name)
         if path is None:
             return None
         try:
@@ -249,6 +254,11 @@ class Compiler:
             path = self._scratch_folder() / name
             save_model(model, path)
         return self._session(path, threads)
+
+    def _find_scratch(self, name: str) -> Path | None:
+        """Return a graph that was written where there is no cache for it."""
+        path = None if self._scratch is None else self._scratch / name
+        return path if path is not None and path.exists() else None
 
     def _scratch_folder(self) -> Path:
         """Return a folder that goes when the compiler does."""

@@ -294,6 +294,19 @@ def test_a_second_process_finds_the_compiled_explainer(monkeypatch, tmp_path, ph
     np.testing.assert_array_equal(again.explain(photo).heatmap, first.heatmap)
 
 
+@pytest.mark.parametrize("kept", ["cache", ""])
+def test_sessions_used_long_ago_are_closed_and_opened_again_when_needed(kept, monkeypatch, tmp_path, photo):
+    monkeypatch.setenv("ONNXSAL_CACHE", str(tmp_path / kept) if kept else "")
+    monkeypatch.setattr("onnxsal.explanation.compiled.MOST_SESSIONS", 2)
+    model = onnxsal.load(classifier(LABELS))
+    methods = ("gradient", "grad-cam", "grad-x-input", "guided-backprop")
+    first = [model.explain(photo, method).attribution for method in methods]
+    assert len(model._opened.compiler._ready) == 2
+    monkeypatch.setattr(Compiler, "build", None)  # nothing has to be built anew
+    for method, attribution in zip(methods, first, strict=True):
+        assert_allclose(model.explain(photo, method).attribution, attribution)
+
+
 def test_a_damaged_entry_is_built_again(monkeypatch, tmp_path, photo):
     monkeypatch.setenv("ONNXSAL_CACHE", str(tmp_path / "cache"))
     first = onnxsal.load(classifier(LABELS)).explain(photo)

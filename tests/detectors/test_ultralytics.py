@@ -101,6 +101,19 @@ def test_rows_after_suppression_may_go_on_behind_the_class(task, extra, more):
     assert (found.index, found.score) == (1, pytest.approx(0.8))
 
 
+@pytest.mark.parametrize("extra", [0, 32], ids=["boxes", "masks"])
+def test_yolov5_writes_two_fields_of_metadata_and_coefficients_behind_its_classes(extra):
+    out = np.full((1, 3 * 84, 8 + extra), 1e-3, np.float32)
+    out[0, 30] = [*CENTRE, 0.9, *PROBABILITIES, *[5.0] * extra]
+    outputs = {"output0": out} | ({"output1": np.ones((1, 32, 16, 16), np.float32)} if extra else {})
+    model = head(outputs, metadata={"stride": "32", "names": str(dict(enumerate(CLASSES)))})
+    decoder, found = found_by(model)
+    assert decoder == "yolov5"
+    assert (found.label, found.score) == ("b", pytest.approx(0.9 * 0.8))
+    card = onnxsal.load(model).card.card
+    assert (card.resize, card.pad_value) == ("letterbox", 114)
+
+
 TURNED = (32.0, 32.0, 20.0, 10.0)
 ANGLE = np.pi / 6
 # Half of 20 cos + 10 sin, and of 20 sin + 10 cos.

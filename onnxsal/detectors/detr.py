@@ -1,7 +1,8 @@
 """DETR and its kin: `logits` (N, Q, K) and `pred_boxes` (N, Q, 4), boxes by centre as fractions of the input.
 
 Sources: Carion et al. 2020, arXiv:2005.12872 (softmax, the last class is "no object"); Zhao et al. 2023,
-arXiv:2304.08069 (RT-DETR: sigmoid, no such class). Exporters of both write the same names and shapes.
+arXiv:2304.08069 (RT-DETR: sigmoid, no such class). Exporters of both write the same names and shapes; RF-DETR
+(github.com/roboflow/rf-detr, `models/lwdetr.py`, forward_export) calls its logits `labels` and its boxes `dets`.
 """
 
 from onnxsal.detectors.emit import from_centres, part, to_pixels
@@ -9,9 +10,10 @@ from onnxsal.detectors.registry import Candidate, Evidence, Proposals, decoder
 from onnxsal.graph.builder import Op
 from onnxsal.graph.find import find_value
 
-NAMES = (("logits", "pred_boxes"), ("pred_logits", "pred_boxes"))
-QUERIES = (100,)
-"""How many queries DETR, Conditional DETR and YOLOS have; RT-DETR and D-FINE have 300."""
+RF_DETR = ("labels", "dets")
+NAMES = (("logits", "pred_boxes"), ("pred_logits", "pred_boxes"), RF_DETR)
+QUERIES = (100, 15, 125)
+"""How many queries DETR and YOLOS have, and Table Transformers; Conditional DETR, RT-DETR and D-FINE have 300."""
 
 
 @decoder("detr")
@@ -22,7 +24,9 @@ def detr(evidence: Evidence) -> Candidate | None:
         return None
     logits, boxes = found
     shape = evidence.outputs[logits]
-    softmax, reason = _is_softmax(evidence, shape)
+    if len(shape) != 3 or evidence.outputs[boxes][2:] != (4,):
+        return None
+    softmax, reason = (False, "RF-DETR") if found == RF_DETR else _is_softmax(evidence, shape)
 
     def decode(op: Op) -> Proposals:
         fractions, scores = find_value(op.graph, boxes), find_value(op.graph, logits)

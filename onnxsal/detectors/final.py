@@ -52,7 +52,7 @@ def yolov7(evidence: Evidence) -> Candidate | None:
 @decoder("mmdeploy")
 def mmdeploy(evidence: Evidence) -> Candidate | None:
     """Recognise `dets` (N, n, 5), corners and score, beside `labels` (N, n)."""
-    if not evidence.has("dets", "labels"):
+    if not evidence.has("dets", "labels") or evidence.outputs["dets"][2:] != (5,):
         return None
 
     def decode(op: Op) -> Proposals:

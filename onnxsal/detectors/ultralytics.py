@@ -1,4 +1,4 @@
-"""Ultralytics' heads: YOLOv8, v9, 11, 12 and World before suppression, YOLOv10, YOLO26 and `nms=True` after it.
+"""Ultralytics' heads: YOLOv8, v9, 11, 12, World before suppression; YOLOv10, YOLO26, `nms=True` after it; RT-DETR.
 
 Their models of masks, key points and turned boxes add columns of their own, which come last. Source:
 github.com/ultralytics/ultralytics, `nn/modules/head.py` (Detect, Segment, Pose, OBB), `engine/exporter.py` (NMSModel).
@@ -9,7 +9,7 @@ from math import prod
 
 import onnx_ir as ir
 
-from onnxsal.detectors.emit import column, finished, from_centres, hull, part
+from onnxsal.detectors.emit import column, finished, from_centres, hull, part, to_pixels
 from onnxsal.detectors.registry import Candidate, Evidence, Proposals, decoder, listed
 from onnxsal.graph.builder import Op
 from onnxsal.graph.find import find_value
@@ -49,6 +49,8 @@ def rows_of_6(evidence: Evidence) -> Candidate | None:
     others = [other for other in evidence.outputs if other != name]
     if len(shape) != 3 or shape[2] != 6 + extra or (others and not extra) or evidence.cells() == shape[1]:
         return None
+    if _is_rt_detr(evidence):
+        return None
     what = "centre and size, score, class, angle" if _is_turned(evidence) else "corners, score, class"
     said = [f"output {name!r} has rows of {shape[2]}: {what}", *_author(evidence)]
 
@@ -60,9 +62,37 @@ def rows_of_6(evidence: Evidence) -> Candidate | None:
     return Candidate("rows-of-6", said, decode, 0.9 if evidence.by_ultralytics else 0.6)
 
 
+@decoder("rt-detr-rows")
+def rt_detr_rows(evidence: Evidence) -> Candidate | None:
+    """Recognise an RT-DETR: a box by centre as fractions of the input, then class probabilities, or score and class.
+
+    The latter is what it writes since 8.4; (N, 300, 4 + K), the former, before.
+    """
+    name, shape = next(iter(evidence.outputs.items()))
+    if not _is_rt_detr(evidence) or len(shape) != 3 or not isinstance(shape[2], int) or shape[2] < 5:
+        return None
+    final = shape[2] == 6 and evidence.classes != 2
+    what = "score, class" if final else f"{shape[2] - 4} classes"
+    said = [f"output {name!r} has rows of {shape[2]}: centre and size in 0..1, {what}", *_author(evidence)]
+
+    def decode(op: Op) -> Proposals:
+        rows = find_value(op.graph, name)
+        boxes = to_pixels(op, _corners(op, rows, None), evidence.size)
+        if final:
+            return finished(op, boxes, column(op, rows, 4), column(op, rows, 5), evidence.labels)
+        return Proposals(boxes, part(op, rows, 4), distinct=True)
+
+    return Candidate("rt-detr-rows", said, decode, 0.95)
+
+
 def _corners(op: Op, rows: ir.Value, angle: ir.Value | None) -> ir.Value:
     centres, sizes = part(op, rows, 0, 2), part(op, rows, 2, 4)
     return from_centres(op, centres, sizes) if angle is None else hull(op, centres, sizes, angle)
+
+
+def _is_rt_detr(evidence: Evidence) -> bool:
+    """Tell an RT-DETR, whose attention samples maps as no YOLO does."""
+    return evidence.by_ultralytics and "GridSample" in evidence.op_types
 
 
 def _is_turned(evidence: Evidence) -> bool:

@@ -224,6 +224,15 @@ def rt_detr() -> Head:
     return Head("detr", head({"logits": logits, "pred_boxes": boxes}))
 
 
+def rf_detr() -> Head:
+    """As its project exports it, of five labels and a column more."""
+    logits = np.full((1, 300, CLASSES + 1), -8, np.float32)
+    logits[0, 9, CLASS] = np.log(SCORE / (1 - SCORE))
+    boxes = np.full((1, 300, 4), 0.5, np.float32)
+    boxes[0, 9] = np.array(CENTRE) / 64
+    return Head("detr", head({"dets": boxes, "labels": logits}))
+
+
 def rt_detr_native() -> Head:
     labels, boxes, scores = np.zeros((1, 300), np.int64), rows(4, 300), np.zeros((1, 300), np.float32)
     labels[0, 0], boxes[0, 0], scores[0, 0] = CLASS, BOX, SCORE
@@ -335,6 +344,7 @@ HEADS = [
     retinanet(live=False),
     detr(),
     rt_detr(),
+    rf_detr(),
     rt_detr_native(),
     torchvision(),
     ssd(),
@@ -425,4 +435,4 @@ def test_seven_classes_are_no_row_of_a_box():
 
 
 def test_every_decoder_has_a_head_here():
-    assert {one.decoder for one in HEADS} == set(decoders())
+    assert {one.decoder for one in HEADS} | {"rt-detr-rows"} == set(decoders())  # this is in test_ultralytics.py

@@ -114,6 +114,24 @@ def test_yolov5_writes_two_fields_of_metadata_and_coefficients_behind_its_classe
     assert (card.resize, card.pad_value) == ("letterbox", 114)
 
 
+@pytest.mark.parametrize("form", ["probabilities", "score and class"])
+def test_an_rt_detr_has_boxes_by_centre_as_fractions_of_a_stretched_photo(form):
+    said = [*PROBABILITIES] if form == "probabilities" else [0.8, 1]
+    out = np.full((1, 300, 4 + len(said)), 1e-3, np.float32)
+    out[0, 5] = [*np.array(CENTRE) / 64, *said]
+    model = head({"output0": out}, metadata=metadata(description="Ultralytics rtdetr-l model"))
+    # Its deformable attention samples maps.
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((1, 1, 1, 2), np.float32), "places"))
+    model.graph.node.insert(0, helper.make_node("GridSample", ["images", "places"], ["sampled"]))
+    mean = next(node for node in model.graph.node if node.op_type == "ReduceMean")
+    mean.input[0] = "sampled"
+    decoder, found = found_by(model)
+    assert decoder == "rt-detr-rows"
+    assert_allclose(found.box, BOX, atol=1e-4)
+    assert (found.index, found.score) == (1, pytest.approx(0.8))
+    assert onnxsal.load(model).card.card.resize == "stretch"
+
+
 TURNED = (32.0, 32.0, 20.0, 10.0)
 ANGLE = np.pi / 6
 # Half of 20 cos + 10 sin, and of 20 sin + 10 cos.

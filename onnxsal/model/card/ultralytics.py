@@ -39,6 +39,8 @@ def read_ultralytics(metadata: Mapping[str, str]) -> Reading | None:
     }
     if said["task"] == "classification":
         said |= {"resize": "shortest_edge", "crop": "center"}
+    elif "rtdetr" in metadata.get("description", "").lower():
+        said |= {"resize": "stretch"}
     else:
         said |= {"resize": "letterbox", "pad_value": 114.0}
     return Reading("metadata Ultralytics", said, tuple(notes))

@@ -1,5 +1,7 @@
 """What masks are made of on a photo of a given size, and which sizes make no sense there."""
 
+import math
+
 from onnxsal.errors import MethodError
 from onnxsal.sampling.enlarging import Edges
 from onnxsal.sampling.masks import MaskSpace, rise_space, window_space
@@ -30,11 +32,13 @@ def photo_space(content: Content, size: tuple[int, int], cells: int, edges: Edge
 def square_space(content: Content, size: tuple[int, int], window: int | None, stride: int | None) -> MaskSpace:
     """Return masks that hide a square each: by default a seventh of the photo, moved by a quarter of itself.
 
+    A seventh of the side of a square as large as the photo, so that a panorama takes no more windows than any photo.
+
     Raises:
         MethodError: The window is larger than the photo, or leaves out what lies between two.
     """
     height, width = content[3] - content[1], content[2] - content[0]
-    window = window or max(round(min(height, width) / 7), 1)
+    window = window or max(round(math.sqrt(height * width) / 7), 1)
     if window > max(height, width):
         raise MethodError(f"window={window} is larger than the photo in the model's input, {height} x {width} pixels")
     return window_space(content, size, window, checked_stride(stride, window))

@@ -97,7 +97,8 @@ class Occlusion:
     Source: Zeiler and Fergus 2014, arXiv:1311.2901, section 4.2. The score is the target's own, the logit.
 
     Attributes:
-        window: Side of the square that is hidden, in pixels of the model's input; None takes a seventh of the photo's.
+        window: Side of the square that is hidden, in pixels of the model's input; None takes a seventh of the photo's,
+            of a photo that is no square a seventh of the side of a square as large.
         stride: From window to window; None takes a quarter of the window.
         fill: What is seen in the window: `zero`, the model input's own zero (after normalisation the mean colour),
             `mean`, the image's mean colour, `black`, `grey`, `white`, `blur`, or a number.

@@ -10,9 +10,10 @@ from support.explainable import fill, loaded, open_session, random_input, replac
 import onnxsal
 from onnxsal.errors import MethodError, OnnxsalError
 from onnxsal.explanation.fills import make_fill
+from onnxsal.explanation.spaces import square_space
 from onnxsal.methods import methods
 from onnxsal.sampling.designs import Independent
-from onnxsal.sampling.masks import rise_space
+from onnxsal.sampling.masks import all_windows, rise_space
 
 QUICK = {
     "smoothgrad": {"samples": 12},
@@ -306,6 +307,12 @@ def test_occlusion_is_the_mean_fall_of_the_score_over_the_windows_that_cover_a_p
             total[inside] += whole - run(net, hidden)[0, 1]
             covered[inside] += 1
     assert_allclose(found.attribution, total / covered, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(224, 224), (12, 416), (416, 12), (1, 300), (312, 416)])
+def test_no_photo_takes_many_more_windows_than_a_square_one(height, width):
+    space = square_space((0, 0, width, height), (height, width), None, None)
+    assert len(all_windows(space)) <= 1000
 
 
 def test_score_cam_weighs_channels_by_the_score_under_each():

@@ -4,6 +4,8 @@ What they leave out cannot be recovered: D-RISE gets the degraded form (IoU time
 box that falls below the exporter's threshold counts as gone.
 """
 
+from collections.abc import Sequence
+
 import onnx_ir as ir
 
 from onnxsal.detectors.emit import column, finished, part, rows_first, to_pixels
@@ -11,20 +13,32 @@ from onnxsal.detectors.registry import Candidate, Evidence, Proposals, decoder
 from onnxsal.graph.builder import Op
 from onnxsal.graph.find import find_value
 
-DETS = ("det_boxes", "det_scores", "det_classes")
+DETS = ("num_dets", "det_boxes", "det_scores", "det_classes")
+PREDICTIONS = ("num_predictions", "pred_boxes", "pred_scores", "pred_classes")
+"""YOLO-NAS's own exporter puts the name of a part of its graph before each."""
 
 
 @decoder("end2end")
 def end2end(evidence: Evidence) -> Candidate | None:
-    """Recognise `num_dets`, `det_boxes`, `det_scores`, `det_classes`, of YOLOv6, v7 and v9 exported end to end."""
-    if not evidence.has("num_dets", *DETS):
+    """Recognise `num_dets`, `det_boxes`, `det_scores`, `det_classes`, of YOLOv6, v7 and v9 exported end to end.
+
+    YOLO-NAS writes `num_predictions`, `pred_boxes`, `pred_scores`, `pred_classes`.
+    """
+    found = _ending(evidence, DETS) or _ending(evidence, PREDICTIONS)
+    if found is None:
         return None
 
     def decode(op: Op) -> Proposals:
-        boxes, scores, classes = (find_value(op.graph, name) for name in DETS)
+        boxes, scores, classes = (find_value(op.graph, name) for name in found[1:])
         return finished(op, boxes, scores, classes, evidence.labels)
 
-    return Candidate("end2end", [f"outputs 'num_dets', {', '.join(map(repr, DETS))}"], decode, 0.95)
+    return Candidate("end2end", [f"outputs {', '.join(map(repr, found))}"], decode, 0.95)
+
+
+def _ending(evidence: Evidence, names: Sequence[str]) -> list[str] | None:
+    """Return the outputs whose names end in these, one for each; None if one has none."""
+    found = [next((output for output in evidence.outputs if output.endswith(name)), None) for name in names]
+    return None if None in found else [name for name in found if name is not None]
 
 
 @decoder("yolov7-end2end")

@@ -4,6 +4,8 @@ Sources: Lin et al. 2017, arXiv:1708.02002; github.com/NVIDIA/retinanet-examples
 decode), which the zoo's model was exported from: nine anchors a cell, their sides rounded to whole pixels.
 """
 
+from math import log2
+
 import numpy as np
 import onnx_ir as ir
 
@@ -23,7 +25,7 @@ LEVELS = range(3, 7)
 def retinanet(evidence: Evidence) -> Candidate | None:
     """Recognise maps of 9 K channels, and as many of 9 * 4, over the same grids."""
     maps = _pairs(evidence)
-    if not maps:
+    if not maps or _ends_pointwise(evidence, maps[0][0]):
         return None
     strides = [_stride(evidence, scores, i) for i, (scores, _) in enumerate(maps)]
     live = bool(evidence.behind(maps[0][0], {"Sigmoid"}, 2))
@@ -65,10 +67,17 @@ def _pairs(evidence: Evidence) -> list[tuple[str, str]]:
     return [(scores_name, boxes_name) for (scores_name, _), (boxes_name, _) in pairs]
 
 
+def _ends_pointwise(evidence: Evidence, name: str) -> bool:
+    """Tell whether a map is the output of a 1 x 1 convolution: EfficientDet's are, over anchors of other sides."""
+    convolutions = evidence.behind(name, {"Conv"}, 3)
+    return any(list(node.attributes.get_ints("kernel_shape", [])) == [1, 1] for node in convolutions[:1])
+
+
 def _stride(evidence: Evidence, name: str, level: int) -> int:
     """Return how many pixels a cell of a map is wide; of a map whose size only the run knows, as the paper has it."""
     columns = evidence.outputs[name][3]
-    return round(evidence.size[1] / columns) if isinstance(columns, int) and columns else 8 << level
+    # A grid that does not divide the image sticks out of it.
+    return 1 << round(log2(evidence.size[1] / columns)) if isinstance(columns, int) and columns else 8 << level
 
 
 def _rows(op: Op, value: ir.Value, width: int) -> ir.Value:

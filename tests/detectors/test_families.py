@@ -130,6 +130,16 @@ def end2end() -> Head:
     return Head("end2end", head(outputs), top_only=True)
 
 
+def yolo_nas_end2end() -> Head:
+    outputs = {
+        "graph2_num_predictions": np.ones((1, 1), np.int64),
+        "graph2_pred_boxes": np.array([[BOX, BOX]], np.float32),
+        "graph2_pred_scores": np.array([[SCORE, -1]], np.float32),
+        "graph2_pred_classes": np.array([[CLASS, -1]]),
+    }
+    return Head("end2end", head(outputs), top_only=True)
+
+
 def yolov7_rows() -> Head:
     rows_of_7 = np.array([[0, *BOX, CLASS, SCORE]], np.float32)
     return Head("yolov7-end2end", head({"output": rows_of_7}, suppressed=True), top_only=True)
@@ -334,6 +344,7 @@ HEADS = [
     yolo_nas(),
     yolo_nas_rows(),
     end2end(),
+    yolo_nas_end2end(),
     yolov7_rows(),
     yolov3(),
     yolov4(),
@@ -419,6 +430,20 @@ def test_the_first_class_of_a_head_without_a_background_is_one():
     arrays = {"boxes": np.array([BOX], np.float32), "labels": np.array([0]), "scores": np.array([SCORE], np.float32)}
     (found,) = load(Head("boxes-scores-labels", head(arrays))).detect(np.full((64, 64, 3), 100, np.uint8))
     assert (found.index, found.score) == (0, pytest.approx(SCORE))
+
+
+def test_maps_of_other_anchors_are_not_taken_for_retinanets():
+    """EfficientDet's maps have the same shapes; a depthwise and a 1 x 1 convolution make them."""
+    model = retinanet(live=False).model
+    for info in model.graph.output:
+        channels, name = info.type.tensor_type.shape.dim[1].dim_value, info.name
+        last = next(node for node in model.graph.node if name in node.output)
+        kernel = np.eye(channels, dtype=np.float32)[..., None, None]
+        model.graph.initializer.append(onnx.numpy_helper.from_array(kernel, f"{name}_w"))
+        last.output[0] = f"{name}_before"
+        made = onnx.helper.make_node("Conv", [f"{name}_before", f"{name}_w"], [name], kernel_shape=[1, 1])
+        model.graph.node.append(made)
+    assert not load(Head("retinanet", model)).inspect().detectors
 
 
 def test_inspect_says_what_speaks_for_a_head():

@@ -44,6 +44,7 @@ class Model:
         """Wrap a network; sessions run on `providers`."""
         self.network = network
         self._opened = Opened(network, providers, cache)
+        network.card = self._opened.prepared()
 
     def __repr__(self) -> str:
         """Return the file and its image input."""

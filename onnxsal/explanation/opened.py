@@ -3,16 +3,19 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
 import numpy.typing as npt
 
 from onnxsal import __version__
-from onnxsal.errors import TargetError
+from onnxsal.detectors.preparation import PREPARATION
+from onnxsal.errors import OnnxsalError, TargetError
 from onnxsal.explanation.compiled import Compiler
 from onnxsal.explanation.sharing import open_model
 from onnxsal.explanation.subject import Sessions
+from onnxsal.model.card import ResolvedCard
 from onnxsal.model.network import Network
 from onnxsal.session import Cache, Session, resolve_providers, runtime_version
 
@@ -106,6 +109,16 @@ class Opened:
         """Names of the decoders that fit, the surest first, none of a model of classes; kept on disk."""
         found: list[str] = self._kept("decoders", self._find_decoders)
         return found
+
+    def prepared(self) -> ResolvedCard:
+        """Return the card, with what is usual for the head where nothing speaks for what it says."""
+        card = self.network.card
+        if not card.blind & {"scale", "resize"}:
+            return card
+        with suppress(OnnxsalError):  # what cannot be read is told when something is asked of it
+            for name in self.detector_head[:1]:
+                return card.guessing(f"guess: as {name} is usually fed", PREPARATION.get(name, {}))
+        return card
 
     def _find_decoders(self) -> list[str]:
         from onnxsal.methods.detector import find_heads

@@ -272,6 +272,41 @@ def test_every_guess_is_announced_and_nothing_else_is():
     assert resolve([InputInfo("x", "float32", (1, 3, None, None))], override=said).guesses == ()
 
 
+FAMILY = {
+    "channels": "BGR",
+    "scale": 1.0,
+    "mean": (1.0, 2.0, 3.0),
+    "std": (4.0,),
+    "resize": "letterbox",
+    "pad_value": 9.0,
+}
+
+
+def better(shape=(1, 3, 9, 9), **override):
+    return resolve([InputInfo("x", "float32", shape)], override=override).guessing("guess: as usual", FAMILY)
+
+
+def test_what_is_usual_for_a_family_outranks_what_is_usual_for_all():
+    found = better()
+    assert {key: getattr(found.card, key) for key in FAMILY} == FAMILY
+    assert {found.sources[key] for key in FAMILY} == {"guess: as usual"}
+    assert set(FAMILY) <= set(found.guesses)
+
+
+def test_what_is_usual_for_a_family_yields_to_what_anyone_says():
+    found = better(resize="stretch", std=0.5)
+    assert (found.card.resize, found.card.std, found.card.channels) == ("stretch", (0.5,), "BGR")
+    assert (found.card.scale, found.card.mean) == (1 / 255, (0.0,))  # they belong to the deviation that is said
+    assert better(pad_value=7).card.pad_value == 7
+
+
+@pytest.mark.parametrize("channels", ["RGB", "GRAY"])
+def test_means_of_other_channels_are_not_taken(channels):
+    found = better((1, 1 if channels == "GRAY" else 3, 9, 9), channels=channels)
+    assert (found.card.channels, found.card.scale, found.card.mean) == (channels, 1 / 255, (0.0,))
+    assert found.card.resize == "letterbox"
+
+
 def test_nothing_that_preprocessing_needs_is_left_open():
     card = guessed((1, 3, None, None), outputs=None)
     for field in (

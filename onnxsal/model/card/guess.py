@@ -10,6 +10,9 @@ from onnxsal.model.card.shapes import InputInfo, channel_count
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _NEUTRAL = {"scale": 1.0, "mean": (0.0,), "std": (1.0,)}
+USUAL_RANGE, SIMPLEST = "guess, the usual range 0..1", "guess, the simplest"
+UNUSED = "unused, as nothing is padded"
+"""Sources of values that nothing of the model speaks for."""
 
 
 def guesses(draft: Draft, image: InputInfo, classes: int | None, normalises: bool) -> Iterator[Reading]:
@@ -61,7 +64,7 @@ def _pixels(draft: Draft, image: InputInfo, classes: int | None, normalises: boo
     if normalises:
         return Reading("guess from the graph, which scales its input itself", _NEUTRAL)
     if not _like_imagenet(draft, classes):
-        return Reading("guess, the usual range 0..1", _NEUTRAL | {"scale": 1 / 255})
+        return Reading(USUAL_RANGE, _NEUTRAL | {"scale": 1 / 255})
     if classes == 1001:
         return Reading("guess: 1001 outputs, as TensorFlow trains", {"scale": 1 / 127.5, "mean": (1.0,), "std": (1.0,)})
     mean, std = IMAGENET_MEAN, IMAGENET_STD
@@ -76,14 +79,14 @@ def _geometry(draft: Draft, classes: int | None) -> Reading:
     if draft.get("resize_to") is not None or draft.get("crop") is not None:
         return Reading("guess from resize_to and crop", {"resize": "shortest_edge", "crop": "center"})
     if not _like_imagenet(draft, classes):
-        return Reading("guess, the simplest", {"resize": "stretch"})
+        return Reading(SIMPLEST, {"resize": "stretch"})
     said: dict[str, Any] = {"resize_to": round(min(draft.get("size")) * 256 / 224), "crop": "center"}
     return Reading(f"guess: {classes} outputs, as ImageNet", said | {"resize": "shortest_edge"})
 
 
 def _padding(resize: str) -> Reading:
     if resize not in ("letterbox", "top_left_pad", "fit_height"):
-        return Reading("unused, as nothing is padded", {"pad_value": 0.0})
+        return Reading(UNUSED, {"pad_value": 0.0})
     return Reading("guess, the usual choice", {"pad_value": 114.0 if resize == "letterbox" else 0.0})
 
 

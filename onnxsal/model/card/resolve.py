@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,7 +11,7 @@ from onnxsal.errors import CardError
 from onnxsal.model.card.denotation import read_denotation
 from onnxsal.model.card.fields import CHECKS, Card, parse_card
 from onnxsal.model.card.files import card_from_metadata, read_card
-from onnxsal.model.card.guess import guesses
+from onnxsal.model.card.guess import SIMPLEST, UNUSED, USUAL_RANGE, guesses
 from onnxsal.model.card.model_api import read_model_api
 from onnxsal.model.card.neighbours import read_neighbours, read_sidecar
 from onnxsal.model.card.reading import Draft, Reading
@@ -26,6 +26,7 @@ from onnxsal.model.card.shapes import (
 from onnxsal.model.card.text import plain
 from onnxsal.model.card.ultralytics import read_ultralytics
 
+_PIXELS = ("scale", "mean", "std")
 _CHANNEL_COUNTS = {"GRAY": 1, "RGB": 3, "BGR": 3, "RGBA": 4, "BGRA": 4}
 
 
@@ -49,6 +50,33 @@ class ResolvedCard:
     def guesses(self) -> tuple[str, ...]:
         """The fields that were guessed, in the card's order."""
         return tuple(key for key in CHECKS if self.sources.get(key, "").startswith("guess"))
+
+    @property
+    def blind(self) -> frozenset[str]:
+        """The fields whose values nothing of the model speaks for: how pixels are scaled, and how photos are resized.
+
+        What of a colour comes first is among them where it is guessed for three channels.
+        """
+        found = set(_PIXELS) if all(self.sources.get(key) == USUAL_RANGE for key in _PIXELS) else set()
+        if self.sources.get("resize") == SIMPLEST:
+            found |= {"resize"} if self.sources.get("pad_value") != UNUSED else {"resize", "pad_value"}
+        if "channels" in self.guesses and self.card.channels == "RGB":
+            found.add("channels")
+        return frozenset(found)
+
+    def guessing(self, where: str, fields: Mapping[str, Any]) -> "ResolvedCard":
+        """Return it with these values for those of its `blind` fields.
+
+        Args:
+            where: What speaks for them; begins with "guess".
+            fields: Values by field.
+        """
+        better = {key: value for key, value in fields.items() if key in self.blind}
+        by_channel = any(len(better.get(key, ())) > 1 for key in ("mean", "std"))
+        if by_channel and better.get("channels", self.card.channels) != fields.get("channels"):
+            better = {key: value for key, value in better.items() if key not in _PIXELS}
+        sources = MappingProxyType({**self.sources, **dict.fromkeys(better, where)})
+        return replace(self, card=replace(self.card, **better), sources=sources)
 
     @property
     def said_task(self) -> str | None:

@@ -98,7 +98,7 @@ def yunet(evidence: Evidence) -> Candidate | None:
     """Recognise `cls_8`, `obj_8`, `bbox_8` and so on.
 
     Source: github.com/opencv/opencv, `modules/objdetect/src/face_detect.cpp`: an offset within the cell and logarithms
-    of sizes, in strides.
+    of sizes, in strides; the score is the root of the product of both, cut to 0..1.
     """
     if not all(evidence.has(f"{what}_{s}") for what in ("cls", "obj", "bbox") for s in STRIDES):
         return None
@@ -111,6 +111,11 @@ def yunet(evidence: Evidence) -> Candidate | None:
         corners, scale = (op.const(a, offsets.dtype) for a in grid(evidence.size, STRIDES))
         centres = op.Mul(op.Add(part(op, offsets, 0, 2), corners), scale)
         sizes = op.Mul(op.Exp(part(op, offsets, 2, 4)), scale)
-        return Proposals(from_centres(op, centres, sizes), classes, column(op, objects, 0))
+        return Proposals(from_centres(op, centres, sizes), _root(op, classes), _root(op, column(op, objects, 0)))
 
     return Candidate("yunet", ["outputs `cls_8`, `obj_8`, `bbox_8`, ..."], decode, 0.95, evidence.levels())
+
+
+def _root(op: Op, value: ir.Value) -> ir.Value:
+    """Return the root of a value cut to 0..1. That of 0 itself has no finite gradient."""
+    return op.Sqrt(op.Max(op.Min(value, op.scalar(1, like=value)), op.scalar(1e-12, like=value)))

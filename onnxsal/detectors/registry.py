@@ -81,8 +81,8 @@ class Evidence:
 
     @cached_property
     def labels(self) -> int:
-        """Number of classes to allow for where the outputs do not say: the card's, or as many as COCO has numbers."""
-        return self.classes or 91
+        """Number of classes to allow for where the outputs do not say: the card's, or as many as LVIS has."""
+        return self.classes or 1204
 
     def has(self, *names: str) -> bool:
         """Tell whether there are outputs of all these names."""

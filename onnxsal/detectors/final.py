@@ -125,15 +125,16 @@ def boxes_scores_labels(evidence: Evidence) -> Candidate | None:
     zoo = boxes == "bboxes" and len(evidence.outputs[boxes]) == 3
     sizes = "orig_target_sizes" in evidence.inputs
     origin = "SSD of the ONNX model zoo, fractions" if zoo else "RT-DETR, pixels" if sizes else "torchvision, pixels"
-    # A background comes first where classes shut each other out: in SSD and R-CNN, not in RetinaNet and FCOS.
-    first = 1 if zoo or ("Softmax" in evidence.op_types and not sizes) else 0
+    single = len(evidence.outputs[boxes]) == 2
+    # A background comes first where classes shut each other out: in SSD and R-CNN, not in RetinaNet and FCOS. A YOLO's
+    # Softmax is over the distances of a side.
+    first = 1 if zoo or (single and "Softmax" in evidence.op_types and not sizes) else 0
 
     def decode(op: Op) -> Proposals:
         corners = find_value(op.graph, boxes)
         corners = to_pixels(op, corners, evidence.size) if zoo else corners
         return finished(op, corners, find_value(op.graph, scores), find_value(op.graph, labels), evidence.labels, first)
 
-    single = len(evidence.outputs[boxes]) == 2
     said = [f"outputs {boxes!r}, {scores!r}, {labels!r}: {origin}"]
     return Candidate("boxes-scores-labels", said, decode, 0.8, single=single)
 

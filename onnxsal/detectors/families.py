@@ -10,6 +10,7 @@ from onnxsal.detectors import yolox
 from onnxsal.detectors import yolo_nas
 from onnxsal.detectors import yolov3
 from onnxsal.detectors import yolov4
+from onnxsal.detectors import yolo_maps
 from onnxsal.detectors import retinanet
 from onnxsal.detectors import nanodet
 from onnxsal.detectors import centernet
@@ -38,6 +39,7 @@ __all__ = [
     "ultraface",
     "ultralytics",
     "yolo",
+    "yolo_maps",
     "yolo_nas",
     "yolov3",
     "yolov4",

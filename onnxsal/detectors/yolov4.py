@@ -1,6 +1,7 @@
-"""YOLOv4 and tiny YOLOv2 of the ONNX model zoo: raw maps, boxes relative to anchors.
+"""YOLOv4 and tiny YOLOv2 of the ONNX model zoo, raw maps, boxes relative to anchors; and Darknet's models by PyTorch.
 
-Sources: github.com/onnx/models, vision/object_detection_segmentation/yolov4 and tiny-yolov2.
+Sources: github.com/onnx/models, vision/object_detection_segmentation/yolov4 and tiny-yolov2;
+github.com/Tianxiaomo/pytorch-YOLOv4, `tool/yolo_layer.py`.
 """
 
 from collections.abc import Callable
@@ -8,8 +9,8 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from onnxsal.detectors.emit import Floats, column, from_centres, grid, part
-from onnxsal.detectors.registry import STRIDES, Candidate, Evidence, Proposals, decoder
+from onnxsal.detectors.emit import Floats, column, from_centres, grid, part, to_pixels
+from onnxsal.detectors.registry import STRIDES, Candidate, Decode, Evidence, Proposals, decoder
 from onnxsal.graph.builder import Op
 from onnxsal.graph.find import find_value
 
@@ -22,7 +23,10 @@ V2_ANCHORS = np.array([1.08, 1.19, 3.42, 4.41, 6.63, 11.38, 9.42, 5.11, 16.62, 1
 
 @decoder("yolov4")
 def yolov4(evidence: Evidence) -> Candidate | None:
-    """Recognise three outputs (N, h, w, 3, 5 + K) over grids of strides 8, 16 and 32."""
+    """Recognise three outputs (N, h, w, 3, 5 + K) over grids of strides 8, 16 and 32, or decoded boxes (N, P, 1, 4)."""
+    if evidence.has("boxes", "confs") and evidence.outputs["boxes"][2:] == (1, 4):
+        said = ["outputs `boxes` (.., 1, 4), corners in 0..1, and `confs`, all proposals"]
+        return Candidate("yolov4", said, _decoded(evidence), 0.95)
     maps = {s[1]: (name, s) for name, s in evidence.outputs.items() if len(s) == 5 and s[3] == 3}
     rows = [evidence.size[0] // stride for stride in STRIDES]
     if len(evidence.outputs) != 3 or set(maps) != set(rows):
@@ -40,6 +44,15 @@ def yolov4(evidence: Evidence) -> Candidate | None:
 
     said = [f"three outputs over grids of {', '.join(map(str, rows))} rows, three boxes a cell"]
     return Candidate("yolov4", said, decode, 0.9, evidence.levels(STRIDES, 3))
+
+
+def _decoded(evidence: Evidence) -> Decode:
+    def decode(op: Op) -> Proposals:
+        corners = op.Squeeze(find_value(op.graph, "boxes"), [2])
+        # An objectness is part of each class's score already.
+        return Proposals(to_pixels(op, corners, evidence.size), find_value(op.graph, "confs"))
+
+    return decode
 
 
 @decoder("tiny-yolov2")

@@ -173,6 +173,22 @@ def yolov4() -> Head:
     return Head("yolov4", head(outputs), score=SCORE)
 
 
+def yolov4_decoded() -> Head:
+    boxes, scores = np.zeros((1, 3 * CELLS, 1, 4), np.float32), np.full((1, 3 * CELLS, CLASSES), 0.01, np.float32)
+    boxes[0, 30, 0], scores[0, 30] = np.array(BOX) / 64, probabilities()
+    return Head("yolov4", head({"boxes": boxes, "confs": scores}))
+
+
+def yolo_maps() -> Head:
+    outputs = {f"map_{c}": np.full((1, 3, c, c, 5 + CLASSES), -9, np.float32) for c in (8, 4, 2)}
+    # Cell (column 1, row 1) of stride 16, the middle of it, and YOLOv5's second anchor of that grid, 62 x 45.
+    sizes = np.sqrt(np.array([32 / 62, 32 / 45])) / 2
+    logits = np.full(CLASSES, -9.0)
+    logits[CLASS] = np.log(SCORE / (1 - SCORE))
+    outputs["map_4"][0, 1, 1, 1] = [0, 0, *np.log(sizes / (1 - sizes)), 20, *logits]
+    return Head("yolo-maps", head(outputs))
+
+
 def tiny_yolov2() -> Head:
     out = np.full((1, 125, 13, 13), -9, np.float32)
     # Cell (column 3, row 4), anchor 1: 3.42 x 4.41 cells of 32 pixels.
@@ -190,6 +206,17 @@ def nanodet() -> Head:
     bins = np.full((4, 8), -40, np.float32)
     bins[:, 2] = 40
     out[0, 4 * 8 + 3, CLASSES:] = bins.ravel()
+    return Head("nanodet", head({"output": out}))
+
+
+def nanodet_before_plus() -> Head:
+    """Three grids, eleven distances a side, from the middle of the cell."""
+    out = np.full((1, CELLS, CLASSES + 44), 0, np.float32)
+    # Cell (column 2, row 3) of stride 8: its middle is (20, 28); 1.5 and 2.5 strides to the sides.
+    out[0, 3 * 8 + 2, :CLASSES] = probabilities()
+    bins = np.full((4, 11), -40, np.float32)
+    bins[:2, 1:3] = bins[2:, 2:4] = 40
+    out[0, 3 * 8 + 2, CLASSES:] = bins.ravel()
     return Head("nanodet", head({"output": out}))
 
 
@@ -329,7 +356,7 @@ def yunet() -> Head:
         for stride in (8, 16, 32):
             outputs[f"{what}_{stride}"] = np.full((1, (64 // stride) ** 2, width), 0.01, np.float32)
     # Cell (column 1, row 2) of stride 16: half a cell to the right.
-    outputs["cls_16"][0, 9], outputs["obj_16"][0, 9] = SCORE / 0.9, 0.9
+    outputs["cls_16"][0, 9], outputs["obj_16"][0, 9] = SCORE * SCORE / 0.9, 0.9
     outputs["bbox_16"][0, 9] = [0.5, 0, np.log(2), np.log(2)]
     return Head("yunet", head(outputs), classes=1, index=0)
 
@@ -348,8 +375,11 @@ HEADS = [
     yolov7_rows(),
     yolov3(),
     yolov4(),
+    yolov4_decoded(),
+    yolo_maps(),
     tiny_yolov2(),
     nanodet(),
+    nanodet_before_plus(),
     centernet(),
     retinanet(live=True),
     retinanet(live=False),
@@ -380,7 +410,7 @@ def load(one: Head) -> onnxsal.Model:
 def expected(one: Head) -> tuple[float, float, float, float]:
     if one.decoder == "tiny-yolov2":  # the middle of cell (3, 4), two by three cells large
         return (112 - 32, 144 - 48, 112 + 32, 144 + 48)
-    if one.decoder == "yolov4":  # the middle of cell (1, 1) of stride 16
+    if one.model.graph.output[0].name in ("Identity_0:0", "map_8"):  # the middle of cell (1, 1) of stride 16
         return (8, 8, 40, 40)
     return BOX
 
@@ -430,6 +460,25 @@ def test_the_first_class_of_a_head_without_a_background_is_one():
     arrays = {"boxes": np.array([BOX], np.float32), "labels": np.array([0]), "scores": np.array([SCORE], np.float32)}
     (found,) = load(Head("boxes-scores-labels", head(arrays))).detect(np.full((64, 64, 3), 100, np.uint8))
     assert (found.index, found.score) == (0, pytest.approx(SCORE))
+
+
+def test_a_softmax_over_distances_means_no_background():
+    """mmyolo writes `num_dets`, `boxes`, `scores`, `labels`, of a batch."""
+    boxes, scores, labels = np.array([[BOX]], np.float32), np.array([[SCORE]], np.float32), np.array([[0]], np.int32)
+    outputs = {"num_dets": np.ones((1, 1), np.int32), "boxes": boxes, "scores": scores, "labels": labels}
+    model = head(outputs)
+    model.graph.node.insert(0, onnx.helper.make_node("Softmax", ["images"], ["distances"]))
+    last = next(node for node in model.graph.node if "mean" in node.output)
+    last.input[0] = "distances"
+    (found,) = load(Head("boxes-scores-labels", model)).detect(np.full((64, 64, 3), 100, np.uint8))
+    assert (found.index, found.score) == (0, pytest.approx(SCORE))
+
+
+def test_a_class_beyond_cocos_is_found_without_labels():
+    outputs = {"dets": np.array([[[*BOX, SCORE]]], np.float32), "labels": np.array([[1202]], np.int64)}
+    card = {"task": "detection", "scale": 1 / 255}
+    (found,) = onnxsal.load(head(outputs), card=card).detect(np.full((64, 64, 3), 100, np.uint8))
+    assert (found.index, found.score) == (1202, pytest.approx(SCORE))
 
 
 def test_maps_of_other_anchors_are_not_taken_for_retinanets():

@@ -61,6 +61,11 @@ def align(place: Place, rank: int) -> Place:
     return place.reshape(3, *(1,) * missing, *place.shape[1:]) if missing > 0 else place
 
 
+def fits(place: Place, shape: Sequence[int]) -> bool:
+    """Tell whether `place` could be that of a value of this shape: not where the graph fixes a size, as of a batch."""
+    return all(have in (1, size) for have, size in zip(place.shape[:0:-1], reversed(shape), strict=False))
+
+
 def fill(place: Place, axis: int, size: int) -> Place:
     """Return `place` with its axis `axis` repeated to `size`, if it has size 1."""
     shape = list(place.shape)

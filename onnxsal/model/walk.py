@@ -52,7 +52,9 @@ def _visit(node: ir.Node, shapes: Shapes, walked: Walked, distinct: "_Distinct")
         walked.carriers[node] = step.carriers
     for value, found in zip(node.outputs, made, strict=False):  # a Dropout's mask has no place
         shape = shapes.shape(value)
-        known = None if found is None or shape is None else distinct.one(places.align(found, len(shape)))
+        known = None
+        if found is not None and shape is not None and places.fits(found, shape):
+            known = distinct.one(places.align(found, len(shape)))
         if known is not None:
             walked.places[value] = known
         elif found is not None and places.is_one_cell(found):

@@ -45,6 +45,14 @@ def test_the_size_of_an_open_image_is_what_is_asked_for():
     assert not any(isinstance(d, int) for d in found.shape[2:])
 
 
+def test_a_batch_of_one_that_a_resize_fixes_is_followed_alone():
+    """Whatever the input says of its batch, as exporters of detectors write it."""
+    resize = 'r = Resize<mode="linear">(x, , , sizes)'
+    text = "(float[N,3,9,12] x) => (float[1,12] y) <int64[4] sizes={1,3,4,6}, int64[2] s={1,-1}, float[72,12] w>"
+    found = layer(f"{text} {{ {resize} f = Reshape(r, s) y = MatMul(f, w) }}", "r")
+    assert (found.kind, found.grid) == ("map", (4, 6))
+
+
 def test_joining_channels_keeps_the_map_and_so_does_a_gate():
     text = """(float[N,3,8,8] x) => (float[N,7,8,8] y) <float[4,3,3,3] w> {
       c = Conv<pads=[1,1,1,1]>(x, w)

@@ -1,7 +1,11 @@
 """TensorFlow's Object Detection API: boxes as y1, x1, y2, x2 in 0..1, classes from 1.
 
+TensorFlow 1 writes the number of an operator's output behind its name, as in `detection_boxes:0`.
+
 Source: github.com/tensorflow/models, `research/object_detection/exporter_lib_v2.py`.
 """
+
+from collections.abc import Sequence
 
 from onnxsal.detectors.emit import finished, part, rows_first, to_pixels
 from onnxsal.detectors.registry import Candidate, Decode, Evidence, Proposals, decoder
@@ -15,21 +19,25 @@ FINAL = ("detection_boxes", "detection_scores", "detection_classes")
 @decoder("tensorflow")
 def tensorflow(evidence: Evidence) -> Candidate | None:
     """Recognise `detection_boxes` and its kin, and take `raw_detection_scores`, all classes, where they are there."""
-    if evidence.has(*RAW):
-        return Candidate("tensorflow", [f"outputs {RAW[0]!r} and {RAW[1]!r}, before suppression"], _raw(evidence), 0.95)
-    if not evidence.has(*FINAL):
+    names = {name.removesuffix(":0"): name for name in evidence.outputs}
+    if set(RAW) <= set(names):
+        raw = [names[name] for name in RAW]
+        said = [f"outputs {raw[0]!r} and {raw[1]!r}, before suppression"]
+        return Candidate("tensorflow", said, _raw(evidence, raw), 0.95)
+    if not set(FINAL) <= set(names):
         return None
+    final = [names[name] for name in FINAL]
 
     def decode(op: Op) -> Proposals:
-        boxes, scores, classes = (find_value(op.graph, name) for name in FINAL)
+        boxes, scores, classes = (find_value(op.graph, name) for name in final)
         return finished(op, to_pixels(op, rows_first(op, boxes), evidence.size), scores, classes, evidence.labels, 1)
 
-    return Candidate("tensorflow", [f"outputs {', '.join(map(repr, FINAL))}, after suppression"], decode, 0.9)
+    return Candidate("tensorflow", [f"outputs {', '.join(map(repr, final))}, after suppression"], decode, 0.9)
 
 
-def _raw(evidence: Evidence) -> Decode:
+def _raw(evidence: Evidence, names: Sequence[str]) -> Decode:
     def decode(op: Op) -> Proposals:
-        boxes, scores = (find_value(op.graph, name) for name in RAW)
+        boxes, scores = (find_value(op.graph, name) for name in names)
         # The first column is the background.
         return Proposals(to_pixels(op, rows_first(op, boxes), evidence.size), part(op, scores, 1), first_class=1)
 

@@ -293,7 +293,7 @@ def ssd() -> Head:
     return Head("boxes-scores-labels", head(outputs), first=1, top_only=True)
 
 
-def tensorflow(raw: bool) -> Head:
+def tensorflow(raw: bool, number: str = "") -> Head:
     x1, y1, x2, y2 = np.array(BOX) / 64
     boxes = np.zeros((1, 10, 4), np.float32)
     boxes[0, 3] = [y1, x1, y2, x2]
@@ -304,7 +304,8 @@ def tensorflow(raw: bool) -> Head:
         everything = np.full((1, 10, CLASSES + 1), 0.01, np.float32)
         everything[0, 3, CLASS] = SCORE
         outputs |= {"raw_detection_boxes": boxes, "raw_detection_scores": everything}
-    return Head("tensorflow", head(outputs), first=1, top_only=not raw)
+    named = {f"{name}{number}": array for name, array in outputs.items()}
+    return Head("tensorflow", head(named), first=1, top_only=not raw)
 
 
 def paddle() -> Head:
@@ -391,6 +392,8 @@ HEADS = [
     ssd(),
     tensorflow(raw=True),
     tensorflow(raw=False),
+    tensorflow(raw=True, number=":0"),
+    tensorflow(raw=False, number=":0"),
     paddle(),
     mmdeploy(),
     efficientdet(),

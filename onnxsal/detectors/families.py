@@ -7,6 +7,7 @@ In this order heads are looked for: what says its name before what only has a te
 from onnxsal.detectors import ultralytics
 from onnxsal.detectors import yolo
 from onnxsal.detectors import yolox
+from onnxsal.detectors import boxes_and_classes
 from onnxsal.detectors import yolo_nas
 from onnxsal.detectors import yolov3
 from onnxsal.detectors import yolov4
@@ -27,6 +28,7 @@ __all__ = [
     "Candidate",
     "Evidence",
     "Proposals",
+    "boxes_and_classes",
     "centernet",
     "decoders",
     "detr",

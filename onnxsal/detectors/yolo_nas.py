@@ -1,6 +1,7 @@
 """YOLO-NAS before suppression: (N, P, 4), corners in pixels, beside (N, P, K), class probabilities.
 
-Source: github.com/Deci-AI/super-gradients, `pp_yolo_e/pp_yolo_head.py`.
+Source: github.com/Deci-AI/super-gradients, `pp_yolo_e/pp_yolo_head.py`. DAMO-YOLO (github.com/tinyvision/DAMO-YOLO)
+writes the same; PP-YOLOE with `exclude_nms` too (github.com/PaddlePaddle/PaddleDetection), scores as (N, K, P).
 """
 
 from onnxsal.detectors.registry import Candidate, Evidence, Proposals, decoder
@@ -11,16 +12,17 @@ from onnxsal.graph.find import find_value
 @decoder("yolo-nas")
 def yolo_nas(evidence: Evidence) -> Candidate | None:
     """Recognise two outputs over the cells of three grids, one of four columns."""
-    shapes = list(evidence.outputs.items())
-    if len(shapes) != 2 or any(len(s) != 3 or s[1] != evidence.cells() for _, s in shapes):
+    cells, shapes = evidence.cells(), list(evidence.outputs.items())
+    boxes = [name for name, shape in shapes if shape[1:] == (cells, 4)]
+    scores = [(name, shape) for name, shape in shapes if len(shape) == 3 and name not in boxes and cells in shape[1:]]
+    if len(shapes) != 2 or len(boxes) != 1 or len(scores) != 1:
         return None
-    boxes = [name for name, shape in shapes if shape[2] == 4]
-    scores = [name for name, shape in shapes if shape[2] != 4]
-    if len(boxes) != 1 or len(scores) != 1:
-        return None
+    name, shape = scores[0]
 
     def decode(op: Op) -> Proposals:
-        return Proposals(find_value(op.graph, boxes[0]), find_value(op.graph, scores[0]))
+        table = find_value(op.graph, name)
+        table = table if shape[1] == cells else op.Transpose(table, perm=[0, 2, 1])
+        return Proposals(find_value(op.graph, boxes[0]), table)
 
-    said = [f"outputs {boxes[0]!r} (.., 4) and {scores[0]!r} over {evidence.cells()} cells of strides 8, 16 and 32"]
+    said = [f"outputs {boxes[0]!r} (.., 4) and {name!r} over {cells} cells of strides 8, 16 and 32"]
     return Candidate("yolo-nas", said, decode, 0.8, evidence.levels())

@@ -7,10 +7,12 @@ sizes, in units of the stride.
 
 import onnx_ir as ir
 
+from onnxsal.detectors.boxes_and_classes import joined_boxes
 from onnxsal.detectors.emit import column, from_centres, grid, part
 from onnxsal.detectors.registry import STRIDES, Candidate, Evidence, Proposals, decoder
 from onnxsal.graph.builder import Op
 from onnxsal.graph.find import find_value
+from onnxsal.graph.types import dims
 
 
 @decoder("yolox")
@@ -21,6 +23,8 @@ def yolox(evidence: Evidence) -> Candidate | None:
     ((name, shape),) = evidence.outputs.items()
     cells = evidence.cells()
     if len(shape) != 3 or shape[1] != cells or not isinstance(shape[2], int) or shape[2] < 6:
+        return None
+    if joined_boxes(evidence, name, shape[2]) is not None and not _has_objectness(evidence, name):
         return None
     decoded = bool(evidence.behind(name, {"Exp"}, 8))
     said = [
@@ -41,6 +45,12 @@ def yolox(evidence: Evidence) -> Candidate | None:
 
     fits = evidence.classes is None or evidence.classes == shape[2] - 5
     return Candidate("yolox", said, decode, 0.8 if fits else 0.4, evidence.levels())
+
+
+def _has_objectness(evidence: Evidence, name: str) -> bool:
+    """Tell whether a single channel is joined to others: PP-YOLOE and YOLOv8 have as many rows, and none."""
+    joins = evidence.behind(name, {"Concat"}, 16)
+    return any((dims(v) or ())[1:2] == (1,) for node in joins for v in node.inputs if v is not None)
 
 
 def _decode(op: Op, boxes: ir.Value, size: tuple[int, int]) -> ir.Value:

@@ -282,12 +282,14 @@ def detection_scalar(op: Op, proposals: Proposals, part: str = "score") -> Scala
         of = op.ReduceSum(op.Mul(side, chosen), axes=[1], keepdims=1)
         return Scalar(of, op.Expand(op.scalar(1, like=of), op.shape(of)))
     p = real_numbers(op, proposals.probabilities)
+    chosen = op.cast(chosen, p.dtype)  # boxes may be double where scores are not
     column = one_hot(op, _index_input(op, CLASS, batch), op.dim(p, 2), p)
     rows = [
         op.ReduceSum(op.Mul(op.ReduceSum(op.Mul(p, op.Unsqueeze(column, [1])), axes=[2], keepdims=0), chosen), axes=[1])
     ]
     if proposals.objectness is not None:
-        rows.append(op.ReduceSum(op.Mul(real_numbers(op, proposals.objectness), chosen), axes=[1]))
+        objectness = op.cast(real_numbers(op, proposals.objectness), p.dtype)
+        rows.append(op.ReduceSum(op.Mul(objectness, chosen), axes=[1]))
     of = op.Concat(*rows, axis=1) if len(rows) > 1 else rows[0]
     slope = op.Mul(of, op.Sub(op.scalar(1, like=of), of))
     return Scalar(of, op.Reciprocal(op.Max(slope, op.scalar(1e-12, like=of))))

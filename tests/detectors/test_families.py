@@ -123,6 +123,34 @@ def yolo_nas() -> Head:
     return Head("yolo-nas", head({"904": boxes, "913": scores}))
 
 
+def pp_yoloe() -> Head:
+    boxes, scores = rows(4), np.full((1, CLASSES, CELLS), 0.01, np.float32)
+    boxes[0, 7], scores[0, :, 7] = BOX, probabilities()
+    return Head("yolo-nas", head({"tmp_1": boxes.astype(np.float64), "concat_0": scores}))
+
+
+def boxes_and_classes(centred: bool) -> Head:
+    """Rows joined from boxes and classes; the second half of a box is a size, or a corner."""
+    low, high, scores = rows(2), rows(2), rows(CLASSES)
+    low[0, 7], high[0, 7], scores[0, 7] = CENTRE[:2] if centred else BOX[:2], BOX[2:], probabilities()
+    model = head({"out": np.concatenate([low, high, scores], axis=2)})
+    graph = model.graph
+    parts = {"low": low, "high": high, "classes": scores, "corner": BOX[2:] - np.float32(CENTRE[2:])}
+    graph.initializer.extend(onnx.numpy_helper.from_array(np.float32(a), f"{n}_given") for n, a in parts.items())
+    del graph.node[2:]
+    graph.node.extend(
+        [
+            *[onnx.helper.make_node("Add", [f"{n}_given", "nothing"], [n]) for n in ("low", "high", "classes")],
+            onnx.helper.make_node(
+                "Sub" if centred else "Add", ["high", "corner_given" if centred else "nothing"], ["h"]
+            ),
+            onnx.helper.make_node("Concat", ["low", "h"], ["boxes"], axis=2),
+            onnx.helper.make_node("Concat", ["boxes", "classes"], ["out"], axis=2),
+        ]
+    )
+    return Head("boxes-and-classes", model)
+
+
 def end2end() -> Head:
     boxes, scores, classes = rows(4, 10), np.zeros((1, 10), np.float32), np.zeros((1, 10), np.int32)
     boxes[0, 0], scores[0, 0], classes[0, 0] = BOX, SCORE, CLASS
@@ -371,6 +399,9 @@ HEADS = [
     end_to_end(),
     yolo_nas(),
     yolo_nas_rows(),
+    pp_yoloe(),
+    boxes_and_classes(centred=True),
+    boxes_and_classes(centred=False),
     end2end(),
     yolo_nas_end2end(),
     yolov7_rows(),
@@ -496,6 +527,11 @@ def test_maps_of_other_anchors_are_not_taken_for_retinanets():
         made = onnx.helper.make_node("Conv", [f"{name}_before", f"{name}_w"], [name], kernel_shape=[1, 1])
         model.graph.node.append(made)
     assert not load(Head("retinanet", model)).inspect().detectors
+
+
+def test_boxes_of_doubles_have_gradients():
+    found = load(pp_yoloe()).explain(np.full((64, 64, 3), 100, np.uint8), "gradient", "box:0")
+    assert found.detection.score == pytest.approx(SCORE)
 
 
 def test_inspect_says_what_speaks_for_a_head():

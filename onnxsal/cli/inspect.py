@@ -63,11 +63,14 @@ def _tables(found: "Inspection", layers: int | None) -> "Iterator[Table]":
     shown = found.layers if layers is None else found.layers[len(found.layers) - min(layers, len(found.layers)) :]
     if shown:
         title = f"Layers (-l), the last {len(shown)} of {len(found.layers)}"
-        title += "; * is the default" if found.default_layer else ""
-        yield Table(title, [_layer(row, found.default_layer) for row in shown], ("", "value", "node", "shape", "grid"))
+        # Each detection has a layer of its own.
+        default = None if found.detectors else found.default_layer
+        title += "; * is the default" if default else ""
+        yield Table(title, [_layer(row, default) for row in shown], ("", "value", "node", "shape", "grid"))
     if not found.default_layer:
         yield Table("No default layer", [(found.default_layer_reason,)])
-    yield Table("Methods (-m)", list(_methods(found)))
+    aimed = ", of a detection (-t box:0, -t all)" if found.detectors else ""
+    yield Table(f"Methods (-m){aimed}", list(_methods(found)))
     if found.detectors:
         rows = [(d["decoder"], "; ".join(d["evidence"])) for d in found.detectors]
         yield Table("Detector heads, the surest first", rows, ("decoder", "evidence"))

@@ -48,12 +48,28 @@ def one_box(
     place = np.array([found.places[number]], np.int64)
     aim = {"target": place, "target_class": np.array([found.classes[number] - found.first_class], np.int64)}
     own = method
-    if getattr(method, "layer", "none taken") is None:
+    if _wants_layer(method):
         layer = layer_of(compiler, reading, int(place[0]), batched=batched)
         layer = layer or _by_gradient(compiler, reading, aim | dict(feeds), batched=batched)
         own = replace(method, layer=layer)  # type: ignore[type-var]  # methods are dataclasses
     explainer = compiler.explainer(own, Form("box", part=part), reading, batched=batched, loop=loop, bare=bare)
     return own, explainer, aim if part == "score" else {"target": place}
+
+
+def at_last_level(compiler: Compiler, reading: "Reading", method: Method) -> Method:
+    """Return a method at the layer of the coarsest level, for a graph that is made before there is a detection.
+
+    A layer that the user names stays, and so does a method that takes none.
+    """
+    if not _wants_layer(method):
+        return method
+    layers = [layer for *_, layer in compiler.detector(reading).facts["levels"] if layer is not None]
+    layers = layers or compiler.origin(reading).facts["layers"]
+    return replace(method, layer=layers[-1]) if layers else method  # type: ignore[type-var]  # as above
+
+
+def _wants_layer(method: Method) -> bool:
+    return getattr(method, "layer", "none taken") is None
 
 
 def layer_of(compiler: Compiler, reading: "Reading", place: int, *, batched: bool) -> str | None:

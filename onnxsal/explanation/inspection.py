@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 from onnxsal.errors import OnnxsalError, TargetError
 from onnxsal.methods import make_method, methods
+from onnxsal.methods.registry import Method
 from onnxsal.methods.subject import SampledMethod
 from onnxsal.targets import Form
 
 if TYPE_CHECKING:
     from onnxsal.autodiff import Unsupported
+    from onnxsal.explanation.compiled import Compiler
     from onnxsal.explanation.loaded import Model
     from onnxsal.model.network import Network
 
@@ -22,7 +24,7 @@ class Verdict:
         method: Its name.
         works: Whether its explainer graph could be built.
         reason: Why not, and what to do; empty if it works.
-        layer: The layer it looks at by default, if it takes one.
+        layer: The layer it looks at by default, if it takes one; of a detector, where it is each detection's own, None.
         rectifiers: The nodes whose gradient it modifies.
     """
 
@@ -72,7 +74,7 @@ class Inspection:
         layers: In topological order.
         default_layer: The one that methods take unless told otherwise.
         default_layer_reason: Why there is none, if so.
-        methods: One verdict per method.
+        methods: One verdict per method, of a detector for its detections.
         unsupported: Operators without a rule, by `operator`: their `nodes`, and whether they lie `on_path` from the
             gradient point to the classes (without classes, to any output).
         detectors: Heads of detectors that the outputs may be, the surest first: `decoder`, `sure`, `evidence`.
@@ -98,7 +100,7 @@ class Inspection:
         return asdict(self)
 
 
-def inspect_model(model: "Model") -> Inspection:
+def inspect_model(model: "Model", compiler: "Compiler") -> Inspection:
     """Analyse a model, and try to build each method's explainer on it."""
     network, signature = model.network, model.network.signature
     error, image, head, layers, default, reason, ruleless, detectors = "", {}, {}, [], None, "", [], []
@@ -109,7 +111,7 @@ def inspect_model(model: "Model") -> Inspection:
         default, reason = findings.default_layer, findings.default_layer_reason
         ruleless = [asdict(row) for row in _unsupported(network)]
         detectors = _detectors(model)
-        verdicts = [_try_method(model, name) for name in methods()]
+        verdicts = [_try_method(model, name, compiler) for name in methods()]
     except OnnxsalError as failure:
         error = str(failure)
         verdicts = [Verdict(name, works=False, reason=error) for name in methods()]
@@ -163,25 +165,38 @@ def _detectors(model: "Model") -> list[dict[str, Any]]:
     return [{"decoder": c.name, "sure": c.sure, "evidence": list(c.evidence)} for c in found]
 
 
-def _try_method(model: "Model", name: str) -> Verdict:
+def _try_method(model: "Model", name: str, compiler: "Compiler") -> Verdict:
     """Build the method's explainer, which is the one way to know."""
     from onnxsal.methods.explainer import build_explainer
 
-    network, made = model.network, make_method(name, {})
+    network, made, boxes = model.network, make_method(name, {}), model.means_boxes(model.read_target(None))
     try:
         if isinstance(made, SampledMethod):
-            _check_sampled(model, made)
+            _check_sampled(model, made, boxes=boxes)
             base = made.white_box()
             if base is None:
                 return Verdict(name, works=True)
             made = base
+        if boxes:
+            return _try_on_boxes(network, name, made, compiler)
         built = build_explainer(network.graph(), network.findings(), made, Form())
     except OnnxsalError as failure:
         return Verdict(name, works=False, reason=str(failure))
     return Verdict(name, works=True, layer=built.layer, rectifiers=built.rectifiers)
 
 
-def _check_sampled(model: "Model", method: SampledMethod) -> None:
+def _try_on_boxes(network: "Network", name: str, method: Method, compiler: "Compiler") -> Verdict:
+    """Build the method's explainer of a detection; each has a layer of its own, so that there is none to tell."""
+    from onnxsal.explanation.aiming import at_last_level
+    from onnxsal.methods.detector import Reading, read_head
+    from onnxsal.methods.explainer import build_explainer
+
+    own, decode = at_last_level(compiler, Reading(), method), read_head(network, Reading(), batched=False).decode
+    built = build_explainer(network.graph(), network.findings(), own, Form("box"), decode=decode)
+    return Verdict(name, works=True, rectifiers=built.rectifiers)
+
+
+def _check_sampled(model: "Model", method: SampledMethod, *, boxes: bool) -> None:
     """Refuse a model that does not output what the method watches.
 
     Raises:
@@ -191,5 +206,5 @@ def _check_sampled(model: "Model", method: SampledMethod) -> None:
 
     if method.asks == "detections":
         surest(model.network, None)
-    elif method.asks == "classes" and model.network.findings().head.output is None:
+    elif method.asks == "classes" and not boxes and model.network.findings().head.output is None:
         raise TargetError(f"the model predicts no classes: {model.network.findings().head.reason}")

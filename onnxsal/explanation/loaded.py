@@ -185,7 +185,8 @@ class Model:
         Args:
             method: Name of a method.
             target: Form of the target; a class named in it is an input of the graph all the same.
-            layer: The layer, for methods that take one.
+            layer: The layer, for methods that take one; None takes the default, of a detector that of its coarsest
+                level.
             runtime: What will run it; None for what runs this model here. `native` is ONNX Runtime on a CPU, `gpu`
                 its other execution providers: CUDA, TensorRT, CoreML and the like. `web` keeps what is added to
                 operators that onnxruntime-web has in WebGPU: nothing is scattered, no MaxPool gives Indices. Each
@@ -209,9 +210,11 @@ class Model:
             )
         form, reading = targets[0].form, None
         if finding is not None:
+            from onnxsal.explanation.aiming import at_last_level
             from onnxsal.methods.detector import Reading
 
             form, reading = form if form.kind == "box" else Form("box"), Reading(finding.decoder)
+            made = at_last_level(self._opened.compiler, reading, made)
         graph = self._opened.compiler.build(made, form, reading, runtime=runtime)
         graph.metadata_props.update({} if like is None else {"onnxsal.like": like})
         return make_portable(graph, self.card.card)
@@ -220,7 +223,7 @@ class Model:
         """Return what was found in the model, and for each method whether it works on it."""
         from onnxsal.explanation.inspection import inspect_model
 
-        return inspect_model(self)
+        return inspect_model(self, self._opened.compiler)
 
     def detect(
         self,
@@ -269,12 +272,12 @@ class Model:
         mask: Any = None,
         **settings: Any,
     ) -> Iterator[list[Explanation]]:
-        """Yield the explanations of one image by a method that runs the model many times, as they get better.
+        """Return an iterator over the explanations of one image by a method of many runs, as they get better.
 
         Each is a list with one explanation per target; the last is what `explain` returns. For notebooks:
         `for (e,) in model.improve("dog.jpg", "rise"): display(e, clear=True)`.
 
-        Args and errors are those of `explain`.
+        Args and errors are those of `explain`; what is asked for is checked here, before the first is taken.
         """
         targets = self._read_target(target, mask)
         made, finding = self._read_settings(method, layer, settings, like, targets)
@@ -294,8 +297,8 @@ class Model:
             loop=replace(read_options(loop), partial=True),
             mask=mask,
         )
-        for better in improve_asked(self._opened, asked):
-            yield [explanation.credited(like) for explanation in better]
+        better = improve_asked(self._opened, asked)
+        return ([explanation.credited(like) for explanation in found] for found in better)
 
     # ----- The stages -----
 

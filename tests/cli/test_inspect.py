@@ -9,6 +9,7 @@ import onnx
 import pytest
 from click.testing import Result
 from onnx import TensorProto, helper
+from support.detector import detector
 from support.small import classifier, without_gap
 
 from onnxsal.methods import methods
@@ -125,3 +126,13 @@ def test_operators_without_a_rule_are_named_and_whether_they_are_in_the_way(run:
     ]
     found = json.loads(run("inspect", "custom.onnx", "--json").output)
     assert found["unsupported"][0] == {"operator": "com.acme::Blur", "nodes": ["blur"], "on_path": True}
+
+
+def test_of_a_detector_it_is_told_which_methods_explain_its_detections(run: Run, folder: Path) -> None:
+    onnx.save(detector(), folder / "squares.onnx")
+    lines = run("inspect", "squares.onnx").output.splitlines()
+    assert "Methods (-m), of a detection (-t box:0, -t all)" in lines
+    found = json.loads(run("inspect", "squares.onnx", "--json").output)
+    # There is no ReLU in it, and no class output.
+    refused = {"guided-backprop", "deconvnet", "guided-grad-cam", "cam"}
+    assert {v["method"] for v in found["methods"] if not v["works"]} == refused

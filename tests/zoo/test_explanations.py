@@ -3,6 +3,7 @@
 Boxes were drawn by eye, in pixels of the photo. `python tests/zoo/test_explanations.py` prints the table.
 """
 
+import json
 from functools import cache
 
 import numpy as np
@@ -162,6 +163,13 @@ def test_a_fixed_batch_gives_each_image_what_it_gets_alone():
 def test_a_detector_says_that_it_predicts_no_classes(stem):
     with pytest.raises(OnnxsalError, match="the model predicts no classes.*use detect"):
         load(stem).predict(photo_path("faces.jpg"))
+
+
+@needs_zoo
+@pytest.mark.parametrize(("stem", "layer"), [("ultraface_rfb_320", "434"), ("yolox_nano_416", "1112")])
+def test_a_compiled_explainer_of_detections_looks_at_the_layer_of_the_coarsest_level(stem, layer):
+    compiled = load(stem).compile("grad-cam")
+    assert json.loads(compiled.metadata_props["onnxsal.explainer"])["layer"] == layer
 
 
 @needs_zoo

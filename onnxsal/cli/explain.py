@@ -1,6 +1,7 @@
 """`onnxsal explain`: photos to pictures of why."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,7 +106,11 @@ def command(
     def explain(photos: Sequence[Path]) -> "Iterator[tuple[Explanation, ...]]":
         given: dict[str, Any] = {"target": target, "batch_size": batch_size, "loop": loop, "like": like}
         given |= {"inputs": inputs} if inputs else {}
-        return zip(*(loaded.explain(list(photos), c.name, **c.options, **given) for c in choices), strict=True)
+        # Loops last: what another method refuses is known before they take their time.
+        in_order = sorted(choices, key=lambda c: c.asks is not None)
+        with _resumable(checkpoint, progress):
+            found = {c.name: loaded.explain(list(photos), c.name, **c.options, **given) for c in in_order}
+        return zip(*(found[c.name] for c in choices), strict=True)
 
     # A file of --input may have a sample for each image, so that they all go in one call.
     step = len(images) if inputs else batch_size or BATCH_SIZE
@@ -119,6 +124,18 @@ def command(
             if job is jobs[0][0] and hasattr(loaded, "card"):
                 report.announce_guesses(loaded.card)
             report.print_job(job, explanations, as_json=as_json)
+
+
+@contextmanager
+def _resumable(checkpoint: Path | None, progress: "Progress") -> Iterator[None]:
+    """Say how to go on after an interruption (Ctrl-C)."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        progress.clear()
+        if checkpoint is not None and checkpoint.exists():
+            click.echo(f"interrupted: the same command goes on from {checkpoint}", err=True)
+        raise
 
 
 @dataclass(frozen=True)

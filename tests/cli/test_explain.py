@@ -13,7 +13,7 @@ import pytest
 from click.testing import Result
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
-from support.small import HOSTILE, classifier, save_photo
+from support.small import HOSTILE, classifier, save_photo, without_gap
 
 import onnxsal
 from onnxsal.explanation.asked import BATCH_SIZE
@@ -309,3 +309,28 @@ def test_like_takes_a_librarys_conventions_and_set_wins(run: Run, model: Path, p
     assert result.exit_code == 2
     assert "like=captum has no rise; it has gradient, " in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_what_a_method_refuses_is_known_before_loops_are_run(
+    run: Run, photo: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx.save(without_gap(), folder / "no_cam.onnx")
+    monkeypatch.setattr("onnxsal.methods.masking.RISE.attribute", lambda *_: pytest.fail("rise was run first"))
+    result = run("explain", "no_cam.onnx", photo, "-m", "rise", "-m", "cam")
+    assert result.exit_code == 2
+    assert "cam needs a head" in result.stderr
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_an_interruption_says_where_the_run_goes_on_from(
+    run: Run, model: Path, photo: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
+    def interrupted(*_: object) -> None:
+        if written:
+            (folder / "run.npz").write_bytes(b"some")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("onnxsal.methods.masking.RISE.attribute", interrupted)
+    result = run("explain", model, photo, "-m", "rise", "--checkpoint", "run.npz")
+    assert result.exit_code == 130
+    assert ("interrupted: the same command goes on from run.npz" in result.stderr) == written

@@ -176,9 +176,10 @@ class ArrayModel:
         like: str | None = None,
         **settings: Any,
     ) -> Iterator[list[Explanation]]:
-        """Yield the explanations of one sample as they get better, a list with one for each target.
+        """Return an iterator over the explanations of one sample as they get better, a list with one for each target.
 
-        The last is what `explain` returns; args and errors are those of `explain`.
+        The last is what `explain` returns; args and errors are those of `explain`, and checked before the first is
+        taken.
         """
         check_count("batch_size", batch_size)
         made, options = self._method(method, settings, like), replace(read_options(loop), partial=True)
@@ -186,8 +187,8 @@ class ArrayModel:
         if len(samples) != 1:
             raise MethodError(f"improve takes one sample, not {len(samples)}: use explain")
         targets = self.read_target(target)
-        for found in self._improve(samples[0], targets, method, made, batch_size, options, "sample_0"):
-            yield [explanation.credited(like) for explanation in found]
+        better = self._improve(samples[0], targets, method, made, batch_size, options, "sample_0")
+        return ([explanation.credited(like) for explanation in found] for found in better)
 
     def _method(self, name: str, settings: Mapping[str, Any], like: str | None) -> SampledMethod:
         if find_method(name).name not in METHODS:

@@ -111,6 +111,11 @@ def test_partial_maps_get_better_and_end_with_the_whole():
     assert errors[-1] < errors[0]
 
 
+def test_what_partial_maps_are_asked_for_is_checked_before_the_first_is_taken():
+    with pytest.raises(MethodError, match="no setting 'cell'"):
+        loaded("small").improve(random_input("small", 1), "rise", cell=3)
+
+
 def test_partial_maps_of_several_targets_come_together():
     x = random_input("small", 1)
     found = list(loaded("small").improve(x, "smoothgrad", "top:2", samples=200))

@@ -71,7 +71,8 @@ def loop_options() -> Decorator:
         "--tolerance",
         metavar="PART",
         type=click.FloatRange(min=0, min_open=True),
-        help="End a sampled map once its standard error is below this part of its range, such as 0.02.",
+        help="End a sampled map once its standard error is below this part of its range (smoothgrad: of its root mean "
+        "square), such as 0.02.",
     )
     checkpoint = click.option(
         "--checkpoint",

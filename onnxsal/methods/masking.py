@@ -94,7 +94,8 @@ def _sigmoid_of(run: Callable[[Draws], Floats]) -> Callable[[Draws], Floats]:
 class Occlusion:
     """How much the score falls when a window is hidden, averaged over the windows that cover a pixel.
 
-    Source: Zeiler and Fergus 2014, arXiv:1311.2901, section 4.2. The score is the target's own, the logit.
+    Source: Zeiler and Fergus 2014, arXiv:1311.2901, section 4.2. The score is the target's own: the logit, or the
+    probability where the model ends in probabilities.
 
     Attributes:
         window: Side of the square that is hidden, in pixels of the model's input; None takes a seventh of the photo's,

@@ -63,7 +63,7 @@ def load(
     signature = read.signature
     if takes_arrays(read):
         return of_file(read, providers, _labels(card))
-    facts = {"normalises": True} if signature.normalises else {}
+    facts = {"normalises": signature.normalises, "producer": signature.producer}
     with read.blamed():
         resolved = resolve_card(signature.inputs, signature.outputs, signature.metadata, path, card, facts=facts)
     return Model(Network(read, resolved), providers, cache)

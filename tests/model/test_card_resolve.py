@@ -227,6 +227,15 @@ def test_a_thousand_and_one_classes_are_taken_for_tensorflow_with_background():
     assert (card.layout, card.background, card.scale, card.mean) == ("NHWC", True, 1 / 127.5, (1.0,))
 
 
+def test_a_thousand_classes_from_caffe_are_fed_blue_first():
+    facts = {"producer": "onnx-caffe2"}
+    card = guessed((1, 3, 224, 224), facts=facts)
+    assert (card.channels, card.scale, card.mean, card.std) == ("BGR", 1.0, (103.939, 116.779, 123.68), (1.0,))
+    assert (card.resize, card.resize_to) == ("shortest_edge", 256)
+    assert guessed((1, 3, 224, 224), facts=facts, override={"channels": "RGB"}).scale == 1 / 255
+    assert guessed((1, 3, 224, 224), outputs=(1, 10), facts=facts).channels == "RGB"
+
+
 def test_other_models_get_the_usual_range_and_are_stretched():
     card = guessed((1, 1, 28, 28), outputs=(1, 10))
     assert (card.channels, card.scale, card.mean, card.std) == ("GRAY", 1 / 255, (0.0,), (1.0,))

@@ -9,13 +9,18 @@ from onnxsal.model.card.shapes import InputInfo, channel_count
 # What PyTorch's ImageNet classifiers, and most others, were trained with.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+# What Caffe's were: blue first, of 0..255, less the means that Simonyan and Zisserman give with VGG (arXiv:1409.1556).
+CAFFE = {"channels": "BGR", "scale": 1.0, "mean": (103.939, 116.779, 123.68), "std": (1.0,)}
+CAFFE_PRODUCERS = ("onnx-caffe2",)
 _NEUTRAL = {"scale": 1.0, "mean": (0.0,), "std": (1.0,)}
 USUAL_RANGE, SIMPLEST = "guess, the usual range 0..1", "guess, the simplest"
 UNUSED = "unused, as nothing is padded"
 """Sources of values that nothing of the model speaks for."""
 
 
-def guesses(draft: Draft, image: InputInfo, classes: int | None, normalises: bool) -> Iterator[Reading]:
+def guesses(
+    draft: Draft, image: InputInfo, classes: int | None, normalises: bool, producer: str = ""
+) -> Iterator[Reading]:
     """Yield guesses for what no source said; each may build on those before it.
 
     Args:
@@ -23,9 +28,12 @@ def guesses(draft: Draft, image: InputInfo, classes: int | None, normalises: boo
         image: The image input.
         classes: How many classes the model has; None if unknown.
         normalises: Whether the graph itself scales its input.
+        producer: Name of what wrote the file.
     """
     shape = f"guess from shape {image.shown_shape}"
     yield Reading(shape, {"size": None if draft.get("size") else (224, 224)})
+    if producer.startswith(CAFFE_PRODUCERS) and not normalises and _like_caffe(draft, image, classes):
+        yield Reading(f"guess: {classes} outputs, from Caffe", CAFFE)
     yield Reading(shape, {"channels": _channels(draft, image)})
     if classes is not None:
         yield Reading(f"guess from {classes} outputs", {"task": "classification"})
@@ -88,6 +96,12 @@ def _padding(resize: str) -> Reading:
     if resize not in ("letterbox", "top_left_pad", "fit_height"):
         return Reading(UNUSED, {"pad_value": 0.0})
     return Reading("guess, the usual choice", {"pad_value": 114.0 if resize == "letterbox" else 0.0})
+
+
+def _like_caffe(draft: Draft, image: InputInfo, classes: int | None) -> bool:
+    """Tell whether one of Caffe's models is of ImageNet, and nothing says how its pixels are prepared."""
+    coloured = channel_count(image, draft.get("layout")) == 3 and image.dtype.startswith("float")
+    return classes == 1000 and coloured and all(draft.get(key) is None for key in CAFFE)
 
 
 def _like_imagenet(draft: Draft, classes: int | None) -> bool:

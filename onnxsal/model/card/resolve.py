@@ -105,8 +105,8 @@ def resolve_card(
         metadata: The model's `metadata_props`.
         path: The model's file; None if it has none.
         override: A card, a mapping with its fields, or the path of a TOML file.
-        facts: What the graph shows, each key optional: "classes" (int), "layout" ("NCHW" or "NHWC"), "normalises" (True
-            if the graph scales its input itself).
+        facts: What the file shows, each key optional: "classes" (int), "layout" ("NCHW" or "NHWC"), "normalises" (True
+            if the graph scales its input itself), "producer" (what wrote the file).
 
     Raises:
         CardError: If an own source is malformed, or what was said does not fit the model's input.
@@ -121,7 +121,7 @@ def resolve_card(
     _add_shape(draft, image, facts.get("layout"))
     classes = facts.get("classes") or class_count(outputs, draft.get("output"))
     _drop_foreign_labels(draft, classes)
-    for guess in guesses(draft, image, classes, bool(facts.get("normalises"))):
+    for guess in guesses(draft, image, classes, bool(facts.get("normalises")), str(facts.get("producer", ""))):
         draft.add(guess)
     _check_channels(draft, image)
     return ResolvedCard(draft.card(), image, MappingProxyType(draft.sources), tuple(draft.notes))

@@ -49,8 +49,9 @@ def command(
 ) -> None:
     """Write the explanation of MODEL as one self-contained ONNX file, for any ONNX Runtime.
 
-    It takes the model's own inputs and `target`, the class of each sample (-1: the top one), and gives the
-    model's own outputs, `attribution` and `saliency_map`.
+    It takes the model's own inputs and `target`, the class of each sample (-1: the top one; of a detector
+    the place of a proposal, beside `target_class`), and gives the model's own outputs, `attribution` and
+    `saliency_map`.
     """
     import onnxsal
     from onnxsal.cli.choice import choose

@@ -178,9 +178,9 @@ class Model:
     ) -> "ir.Model":
         """Return the explanation as one self-contained ONNX model, for any ONNX Runtime.
 
-        Inputs: the model's own, and `target` (N,) int64, -1 for the top class (for a contrast also
-        `target_minus`). Outputs: the model's own, `attribution`, and `saliency_map` (N, H, W) float32 in
-        [0, 1] at the resolution of the model's input. The card is in its metadata.
+        Inputs: the model's own, and `target` (N,) int64, -1 for the top class (for a contrast also `target_minus`; of
+        a detector the place of a proposal, beside `target_class`). Outputs: the model's own, `attribution`, and
+        `saliency_map` (N, H, W) float32 in [0, 1] at the resolution of the model's input. The card is in its metadata.
 
         Args:
             method: Name of a method.

@@ -66,7 +66,7 @@ def surest(network: Network, decoder: str | None, *, batched: bool = False) -> C
     """
     found = find_candidates(network, decoder, batched=batched)
     if not found:
-        shapes = ", ".join(f"{name!r} {shape}" for name, shape in _evidence(network, batched).outputs.items())
+        shapes = ", ".join(f"{name!r} {shape}" for name, shape in _evidence(network, False).outputs.items())
         raise DetectorError(
             f"no detector head is recognised in the outputs {shapes}: name its decoder (decoder=...): "
             f"{', '.join(decoders())}"

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,10 +73,14 @@ class Explanation:
     settings: Mapping[str, Any]
     predictions: tuple[Prediction, ...]
     provenance: Mapping[str, str]
-    photo: "Image.Image" = field(repr=False)
+    photo: "Image.Image"
     name: str = "image"
-    error: npt.NDArray[np.float32] | None = field(default=None, repr=False)
+    error: npt.NDArray[np.float32] | None = None
     detection: Detection | None = None
+
+    def __repr__(self) -> str:
+        """Return what is explained, and of what; not the arrays, which fill screens."""
+        return f"<onnxsal.Explanation of {self.name!r} by {self.title}, score {self.score:.4g}>"
 
     @property
     def title(self) -> str:

@@ -368,3 +368,9 @@ def test_images_go_one_by_one_through_a_model_that_says_the_size_of_one(rng):
     x = rng.standard_normal((3, 3, 8, 8)).astype(np.float32)
     maps = loaded.explain(x, "rise", inputs={"size": np.float32([[2, 3]])}, samples=4)
     assert [e.score for e in maps] == pytest.approx(6 * x.mean(axis=(2, 3)).max(axis=1), rel=1e-4)
+
+
+def test_an_explanation_says_in_one_line_what_it_is_of(model, photo):
+    said = repr(model.explain(photo, "grad-cam", "dog"))
+    assert said.startswith("<onnxsal.Explanation of 'image' by grad-cam: 1 dog, score ")
+    assert len(said) < 100

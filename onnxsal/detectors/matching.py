@@ -61,7 +61,7 @@ def candidates(model: ir.Model) -> Candidates:
     counts = {_count(dims(v) or ()) for v in boxes}
     fours = {_count(shape) for v in boxes if (shape := dims(v) or ())[-1] == 4 and isinstance(_count(shape), int)}
     scores = [v for v in values if _may_hold_scores(dims(v) or ()) and _count(dims(v) or ()) in counts]
-    scores.sort(key=lambda v: _count(dims(v) or ()) not in fours)
+    scores.sort(key=lambda v: (_count(dims(v) or ()) not in fours, *_openness(dims(v) or ())))
     images = [v for v in values if _is_resized_image(v)]
     anchors = {
         str(v.name): v.const_value.numpy()
@@ -88,6 +88,11 @@ def _count(shape: tuple[object, ...]) -> object:
     if len(shape) == 2 or shape[0] not in (1, None):
         return shape[0]
     return shape[2] if is_wide(shape) else shape[1]
+
+
+def _openness(shape: tuple[object, ...]) -> tuple[int, int]:
+    """Order values whose counts are all open: scores have as many classes as the file says, and most a batch."""
+    return sum(not isinstance(size, int) for size in shape), -len(shape)
 
 
 def _is_resized_image(value: ir.Value) -> bool:

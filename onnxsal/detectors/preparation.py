@@ -18,7 +18,11 @@ PREPARATION: Mapping[str, Fields] = {
     "rows-of-6": _ULTRALYTICS,
     "yolov5": _ULTRALYTICS,
     "yolov6": _ULTRALYTICS,
+    "yolo-maps": _ULTRALYTICS,
     "yolov7-end2end": _ULTRALYTICS,
+    "end2end": _ULTRALYTICS,
+    # github.com/onnx/models, yolov3; github.com/qqwweee/keras-yolo3, yolo3/utils.py, letterbox_image.
+    "yolov3": _fed("RGB", 1 / 255, "letterbox", 128.0),
     # github.com/Megvii-BaseDetection/YOLOX, data/data_augment.py, ValTransform and preproc.
     "yolox": _fed("BGR", 1.0, "top_left_pad", 114.0),
     # github.com/RangiLyu/nanodet, config/nanodet-plus-m_416.yml.

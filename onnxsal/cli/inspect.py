@@ -59,7 +59,8 @@ def _tables(found: "Inspection", layers: int | None) -> "Iterator[Table]":
     if found.error:
         yield Table("The graph cannot be explained", [(found.error,)])
         return
-    yield Table("Classes", list(_head(found.head)))
+    if not found.detectors:  # whose boxes (N, 4) may look like scores of four classes
+        yield Table("Classes", list(_head(found.head)))
     shown = found.layers if layers is None else found.layers[len(found.layers) - min(layers, len(found.layers)) :]
     if shown:
         title = f"Layers (-l), the last {len(shown)} of {len(found.layers)}"

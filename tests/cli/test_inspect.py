@@ -132,6 +132,7 @@ def test_of_a_detector_it_is_told_which_methods_explain_its_detections(run: Run,
     onnx.save(detector(), folder / "squares.onnx")
     lines = run("inspect", "squares.onnx").output.splitlines()
     assert "Methods (-m), of a detection (-t box:0, -t all)" in lines
+    assert "Classes" not in lines
     found = json.loads(run("inspect", "squares.onnx", "--json").output)
     # There is no ReLU in it, and no class output.
     refused = {"guided-backprop", "deconvnet", "guided-grad-cam", "cam"}

@@ -60,7 +60,8 @@ def candidates(model: ir.Model) -> Candidates:
     boxes.sort(key=lambda v: not isinstance(_count(dims(v) or ()), int))
     counts = {_count(dims(v) or ()) for v in boxes}
     fours = {_count(shape) for v in boxes if (shape := dims(v) or ())[-1] == 4 and isinstance(_count(shape), int)}
-    scores = [v for v in values if _may_hold_scores(dims(v) or ()) and _count(dims(v) or ()) in counts]
+    # Two open counts may be one, whatever they are called.
+    scores = [v for v in values if _may_hold_scores(dims(v) or ()) and _is_among(_count(dims(v) or ()), counts)]
     scores.sort(key=lambda v: (_count(dims(v) or ()) not in fours, *_openness(dims(v) or ())))
     images = [v for v in values if _is_resized_image(v)]
     anchors = {
@@ -90,9 +91,13 @@ def _count(shape: tuple[object, ...]) -> object:
     return shape[2] if is_wide(shape) else shape[1]
 
 
-def _openness(shape: tuple[object, ...]) -> tuple[int, int]:
-    """Order values whose counts are all open: scores have as many classes as the file says, and most a batch."""
-    return sum(not isinstance(size, int) for size in shape), -len(shape)
+def _is_among(count: object, counts: set[object]) -> bool:
+    return count in counts or not (isinstance(count, int) or all(isinstance(other, int) for other in counts))
+
+
+def _openness(shape: tuple[object, ...]) -> tuple[int, int, bool]:
+    """Order values whose counts are all open: scores have as many classes as the file says, last, and most a batch."""
+    return sum(not isinstance(size, int) for size in shape), -len(shape), not isinstance(shape[-1], int)
 
 
 def _is_resized_image(value: ir.Value) -> bool:

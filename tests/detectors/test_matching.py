@@ -147,10 +147,11 @@ def test_anchors_may_be_weights():
 
 
 def test_scores_come_first_where_every_count_is_open():
+    """A file may call the count of scores another name than that of boxes."""
     from onnxsal.detectors.matching import MOST, candidates
 
     steps = " ".join(f"s{i + 1} = Relu(s{i})" for i in range(MOST))
-    text = f"""<ir_version: 8, opset_import: ["" : 17]> net (float[n,4] b, float[1,n,3] p) => (float[k,4] out) {{
+    text = f"""<ir_version: 8, opset_import: ["" : 17]> net (float[n,4] b, float[1,r,3] p) => (float[k,4] out) {{
       boxes = Relu(b) scores = Sigmoid(p) centred = ReduceMax<axes=[2], keepdims=0>(scores) s0 = Transpose(centred)
       {steps} first = Squeeze(s{MOST}) top = Cast<to=7>(first)
       best, which = TopK(first, top) out = Gather(boxes, which)
@@ -158,7 +159,7 @@ def test_scores_come_first_where_every_count_is_open():
     model = onnx.parser.parse_model(text)
     for i in range(MOST + 1):
         model.graph.value_info.append(onnx.helper.make_tensor_value_info(f"s{i}", onnx.TensorProto.FLOAT, ["n", "m"]))
-    for name, shape in (("boxes", ["n", 4]), ("scores", [1, "n", 3]), ("first", ["n"])):
+    for name, shape in (("boxes", ["n", 4]), ("scores", [1, "r", 3]), ("first", ["n"])):
         model.graph.value_info.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
     assert "scores" in candidates(ir.from_proto(model)).scores
 

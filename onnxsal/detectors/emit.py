@@ -31,7 +31,8 @@ def from_centres(op: Op, centres: ir.Value, sizes: ir.Value) -> ir.Value:
 def hull(op: Op, centres: ir.Value, sizes: ir.Value, angles: ir.Value) -> ir.Value:
     """Return corners (..., 4) of the upright boxes around boxes (..., 2) turned by angles (..., 1), in radians."""
     wide, high = op.Abs(op.Cos(angles)), op.Abs(op.Sin(angles))
-    width, height = part(op, sizes, 0, 1), part(op, sizes, 1, 2)
+    extent = op.Abs(sizes)  # a side that comes out negative spans as much
+    width, height = part(op, extent, 0, 1), part(op, extent, 1, 2)
     across = op.Add(op.Mul(width, wide), op.Mul(height, high))
     down = op.Add(op.Mul(width, high), op.Mul(height, wide))
     return from_centres(op, centres, op.Concat(across, down, axis=-1))

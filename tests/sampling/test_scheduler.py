@@ -131,6 +131,15 @@ def test_of_sums_no_fewer_samples_than_written_down_may_be_asked_for(tmp_path):
         Moments(20, checkpoint=checkpoint)
 
 
+@pytest.fixture
+def interruptible():
+    """Have Ctrl-C interrupt: what runs in the background of a shell was told to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interruption_waits_until_a_sum_is_whole(tmp_path):
     class Interrupted(np.ndarray):
         """An array that has the user interrupt while it is added up."""

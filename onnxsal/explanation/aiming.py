@@ -51,7 +51,7 @@ def one_box(
     if _wants_layer(method):
         layer = layer_of(compiler, reading, int(place[0]), batched=batched)
         layer = layer or _by_gradient(compiler, reading, aim | dict(feeds), batched=batched)
-        own = replace(method, layer=layer)  # type: ignore[type-var]  # methods are dataclasses
+        own = _at(method, layer)
     explainer = compiler.explainer(own, Form("box", part=part), reading, batched=batched, loop=loop, bare=bare)
     return own, explainer, aim if part == "score" else {"target": place}
 
@@ -65,11 +65,15 @@ def at_last_level(compiler: Compiler, reading: "Reading", method: Method) -> Met
         return method
     layers = [layer for *_, layer in compiler.detector(reading).facts["levels"] if layer is not None]
     layers = layers or compiler.origin(reading).facts["layers"]
-    return replace(method, layer=layers[-1]) if layers else method  # type: ignore[type-var]  # as above
+    return _at(method, layers[-1]) if layers else method
 
 
 def _wants_layer(method: Method) -> bool:
     return getattr(method, "layer", "none taken") is None
+
+
+def _at(method: Method, layer: str | None) -> Method:
+    return replace(method, layer=layer)  # type: ignore[type-var]  # methods are dataclasses
 
 
 def layer_of(compiler: Compiler, reading: "Reading", place: int, *, batched: bool) -> str | None:

@@ -1,5 +1,7 @@
 """What in a graph depends on what is fed in, and what follows from its constants alone."""
 
+from collections.abc import Iterable
+
 import onnx_ir as ir
 
 
@@ -21,6 +23,18 @@ def read_values(node: ir.Node) -> list[ir.Value]:
     """Return what a node reads, the outer values that its subgraphs read included."""
     inner = [v for graph in subgraphs(node) for n in ir.traversal.RecursiveGraphIterator(graph) for v in n.inputs]
     return [v for v in [*node.inputs, *inner] if v is not None]
+
+
+def values_behind(values: Iterable[ir.Value]) -> set[ir.Value]:
+    """Return what some values are computed from."""
+    found: set[ir.Value] = set()
+    stack = list(values)
+    while stack:
+        node = stack.pop().producer()
+        new = set(read_values(node)) - found if node is not None else set()
+        found |= new
+        stack += new
+    return found
 
 
 def captured(node: ir.Node) -> list[ir.Value]:

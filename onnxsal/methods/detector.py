@@ -15,7 +15,7 @@ from onnxsal.errors import DetectorError
 from onnxsal.graph.builder import Op
 from onnxsal.graph.canonical import opset_of
 from onnxsal.graph.find import find_value
-from onnxsal.graph.flow import read_values
+from onnxsal.graph.flow import values_behind
 from onnxsal.graph.prune import prune
 from onnxsal.methods.masked import build_masked
 from onnxsal.model.levels import level_layers
@@ -124,7 +124,7 @@ def build_detector(network: Network, reading: Reading, *, batched: bool) -> ir.M
         named = {BOXES: proposals.boxes, PROBABILITIES: proposals.probabilities, OBJECTNESS: proposals.objectness}
         _make_room(result.graph, named)
         outputs = [_output(op, value, name) for name, value in named.items() if value is not None]
-        read = _behind(value for value in named.values() if value is not None)
+        read = {v.name for v in values_behind(value for value in named.values() if value is not None)}
     result.graph.outputs.clear()
     result.graph.outputs.extend(outputs)
     prune(result)
@@ -134,18 +134,6 @@ def build_detector(network: Network, reading: Reading, *, batched: bool) -> ir.M
     levels = [[rows, columns, count, layers.get((rows, columns))] for rows, columns, count in candidate.levels]
     result.metadata_props["onnxsal.explainer"] = json.dumps(_facts(candidate, proposals) | {"levels": levels})
     return result
-
-
-def _behind(values: Iterable[ir.Value]) -> set[str]:
-    """Return the names of the values that these are computed from."""
-    stack, seen = list(values), set[ir.Value]()
-    while stack:
-        value = stack.pop()
-        node = value.producer()
-        if value not in seen and node is not None:
-            stack += read_values(node)
-        seen.add(value)
-    return {str(value.name) for value in seen}
 
 
 def _facts(candidate: Candidate, proposals: Proposals) -> dict[str, Any]:

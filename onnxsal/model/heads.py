@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxsal.errors import CardError
-from onnxsal.graph.flow import computed
+from onnxsal.graph.flow import computed, values_behind
 from onnxsal.graph.quantisation import quantisation_of
 from onnxsal.graph.types import FLOATS, Dim, dims
 from onnxsal.model.pooling import Gap, find_gap
@@ -107,20 +107,8 @@ def _features(outputs: Sequence[ir.Value]) -> set[ir.Value]:
     found: set[ir.Value] = set()
     for output in outputs:
         _, logits, _ = _before_activation(output)
-        found |= _behind(logits) - set(_unwrapped(logits))
+        found |= values_behind([logits]) - set(_unwrapped(logits))
     return found & set(outputs)
-
-
-def _behind(value: ir.Value) -> set[ir.Value]:
-    """Return the values that `value` is computed from."""
-    found: set[ir.Value] = set()
-    stack = [value]
-    while stack:
-        node = stack.pop().producer()
-        new = {v for v in node.inputs if v is not None} - found if node is not None else set()
-        found |= new
-        stack += new
-    return found
 
 
 def _head(graph: ir.Graph, output: ir.Value) -> Head:
